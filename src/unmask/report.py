@@ -1,0 +1,243 @@
+"""Results to a folder that explains itself: index.html for people, results.json and results.parquet for programs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from unmask.calibration import Calibration
+from unmask.charts import Chart, stacked_bars
+from unmask.errors import UnmaskError
+from unmask.images import CONTOUR, HEAT_ANCHORS, decode, heat, overlay, to_uint8
+from unmask.types import AnomalyResult, Region
+
+THUMBNAIL = 256  # pixels of the longer side: sharp at the size of a card, legible when enlarged
+FORMAT = "unmask-report"
+FILES = frozenset({"index.html", "results.json", "results.parquet"})
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the report keeps of one result: a row of numbers, and its pictures as data URIs by their captions."""
+
+    row: dict[str, Any]
+    pictures: dict[str, str]
+    size: tuple[int, int]
+
+
+def original(result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
+    """The photograph behind a result, decoded from its path; None where it has none."""
+    return None if result.path is None else decode(result.path)
+
+
+def write_report(
+    folder: str | Path,
+    results: Iterable[AnomalyResult],
+    *,
+    title: str,
+    calibration: Calibration,
+    model: Mapping[str, object],
+    metrics: Mapping[str, float | int | str | None] | None = None,
+    curves: Sequence[Chart] = (),
+    groups: Sequence[str] | None = None,
+    photo: Callable[[AnomalyResult], Float[np.ndarray, "3 h w"] | None] = original,
+) -> Path:
+    """Write index.html (one file, no network), results.json and results.parquet.
+
+    Results are read one by one and reduced to thumbnails at once. The folder appears whole or not at all.
+
+    Args:
+        folder: where to write. A previous report there is replaced; anything else is refused.
+        results: at least one.
+        title: the page's heading.
+        calibration: fixes the threshold on the page and one colour scale for all heat maps.
+        model: facts to print, such as {"detector": "patchcore"}.
+        metrics: names and values to print; None says "not measured".
+        curves: to draw.
+        groups: a name for each result, in order, that colours the score chart; opaque to the report.
+        photo: gives a result's image, (3, h, w) in [0, 1], or None.
+
+    Returns:
+        The path of index.html.
+
+    Raises:
+        UnmaskError: the folder holds something else, there are no results, one has no finite score, or groups differ
+            in number.
+        ImageError: a photograph cannot be read any more.
+    """
+    folder = Path(folder).resolve()
+    _check_replaceable(folder)
+    cards = [_card(index, result, calibration, photo(result)) for index, result in enumerate(results)]
+    if not cards:
+        raise UnmaskError("there are no results to report; inspect at least one image")
+    if groups is not None and len(groups) != len(cards):
+        raise UnmaskError(f"{len(cards)} results came with {len(groups)} groups; give one group a result")
+    for index, card in enumerate(cards):
+        card.row["group"] = None if groups is None else groups[index]
+    facts = {
+        "title": title,
+        "written": time.strftime("%Y-%m-%d %H:%M"),
+        "calibration": calibration.to_dict(),
+        "model": dict(model),
+        "metrics": dict(metrics or {}),
+    }
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    fresh.mkdir(parents=True)
+    try:
+        _write_tables(fresh, facts, [card.row for card in cards])
+        _write_page(fresh / "index.html", facts, cards, curves)
+        _swap(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder / "index.html"
+
+
+def _card(
+    index: int, result: AnomalyResult, calibration: Calibration, photo: Float[np.ndarray, "3 h w"] | None
+) -> Card:
+    if not np.isfinite(result.score):
+        raise UnmaskError(f"the score of {result.path or index} is {result.score}; mend the detector that made it")
+    thumbnail = _thumbnail(np.zeros((*result.map.shape, 3), np.uint8) if photo is None else to_uint8(photo))
+    h, w = thumbnail.shape[1:]
+    plane = Image.fromarray(calibration.scaled(result.map)).resize((w, h), Image.Resampling.BILINEAR)
+    mask, colours = _shrunk(result.mask, h, w), heat(np.asarray(plane))
+    pictures = {} if photo is None else {"Outline": _data_uri(_outlined(to_uint8(thumbnail), mask))}
+    pictures["Heat map"] = _data_uri(overlay(thumbnail, colours, np.zeros_like(mask), strength=0.65))
+    if result.restored is not None:
+        pictures["Repaired"] = _data_uri(to_uint8(_thumbnail(result.restored)))
+    return Card(_row(index, result), pictures, (w, h))
+
+
+def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
+    largest: Region | None = max(result.regions, key=lambda region: region.area, default=None)
+    return {
+        "path": None if result.path is None else str(result.path),
+        "name": f"image {index + 1}" if result.path is None else result.path.name,
+        "score": result.score,
+        "threshold": result.threshold,
+        "is_anomalous": result.is_anomalous,
+        "n_regions": len(result.regions),
+        "largest_box": None if largest is None else list(largest.box),
+        "largest_area": None if largest is None else largest.area,
+        "milliseconds": result.milliseconds.get("total"),
+    }
+
+
+def _thumbnail(photo: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "3 th tw"]:
+    image = Image.fromarray(photo)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return decode(np.asarray(image))
+
+
+def _shrunk(mask: Bool[np.ndarray, "h w"], th: int, tw: int) -> Bool[np.ndarray, "th tw"]:
+    """A thumbnail pixel is anomalous if any pixel under it is, so that the smallest defect keeps its outline."""
+    shrunk = Image.fromarray(mask.astype(np.float32)).resize((tw, th), Image.Resampling.BOX)
+    return np.asarray(shrunk) > 0
+
+
+def _outlined(picture: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw the mask's contour 2 pixels wide, with a dark edge that keeps it visible on bright images."""
+    from scipy import ndimage
+
+    picture[ndimage.binary_dilation(mask) & ~mask] = 0
+    picture[mask & ~ndimage.binary_erosion(mask, iterations=2)] = CONTOUR
+    return picture
+
+
+def _data_uri(picture: UInt8[np.ndarray, "h w 3"]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "WEBP", quality=72, method=2)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    text = json.dumps({"format": FORMAT, "version": 1, **facts, "results": rows}, indent=1, default=str)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    schema = pa.schema(
+        [
+            ("path", pa.string()),
+            ("name", pa.string()),
+            ("group", pa.string()),
+            ("score", pa.float64()),
+            ("threshold", pa.float64()),
+            ("is_anomalous", pa.bool_()),
+            ("n_regions", pa.int64()),
+            ("largest_box", pa.list_(pa.int64(), 4)),
+            ("largest_area", pa.int64()),
+            ("milliseconds", pa.float64()),
+        ]
+    )
+    parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "results.parquet")
+
+
+def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Sequence[Chart]) -> None:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("unmask"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["rate"] = lambda rate: f"{100 * rate:.4g} %"
+    environment.filters["number"] = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
+    ranked = sorted(cards, key=lambda card: -card.row["score"])
+    scores = np.array([card.row["score"] for card in ranked])
+    threshold = facts["calibration"]["threshold"]
+    groups = [card.row["group"] or ("anomalous" if card.row["is_anomalous"] else "good") for card in ranked]
+    page = environment.get_template("report.html.jinja").generate(
+        **facts,
+        cards=ranked,
+        names=_short_names([card.row for card in ranked]),
+        n_anomalous=sum(card.row["is_anomalous"] for card in ranked),
+        span=(float(min(scores.min(), threshold)), float(max(scores.max(), threshold))),
+        bars=stacked_bars(scores, groups, threshold),
+        curves=curves,
+        heat_stops=["#{:02x}{:02x}{:02x}".format(*colour) for colour in HEAT_ANCHORS.tolist()],
+    )
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(page)
+
+
+def _short_names(rows: list[dict[str, Any]]) -> list[str]:
+    """File names with the folders in which they differ: test sets repeat 000.png in each folder."""
+    folders = [str(Path(row["path"]).parent) for row in rows if row["path"]]
+    shared = os.path.commonpath(folders) if len({Path(one).is_absolute() for one in folders}) == 1 else ""
+    return [os.path.relpath(row["path"], shared) if row["path"] and shared else row["name"] for row in rows]
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to replace anything but an empty folder or a whole report of ours, with no file added by hand."""
+    if not folder.exists():
+        return
+    found = {one.name for one in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if found and not (found == FILES and _is_report(folder / "results.json")):
+        raise UnmaskError(f"{folder} exists and is not a report of unmask; give another folder, or empty it")
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["format"] == FORMAT)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    """Put the fresh folder in place; a reader sees the old report or the new one."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.replace(old)
+    fresh.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)

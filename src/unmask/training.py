@@ -1,0 +1,277 @@
+"""The one visible training loop: devices, precision, resume, a time limit, progress (Lightning Fabric underneath)."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from unmask.errors import ModelFileError, SettingError, TrainingStopped
+
+CHECKPOINT_SECONDS = 20.0
+"""How much work a `kill -9` can cost; writing one takes some 50 ms."""
+
+
+class Progress(Protocol):
+    """Told of each step: `done` of `total` in a named stage, with the seconds that are left of it."""
+
+    def __call__(self, stage: str, done: int, total: int, seconds_left: float) -> None: ...
+
+
+def silent(stage: str, done: int, total: int, seconds_left: float) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a fit is run; what is learned belongs to the detector.
+
+    Attributes:
+        seed: of every random choice.
+        device: "auto", "cpu", "cuda" or "mps".
+        devices: processes on this machine, each with a share of every batch.
+        nodes: machines; start one process on each with MASTER_ADDR, MASTER_PORT and NODE_RANK set.
+        max_minutes: of training; the learning-rate schedule is squeezed to end in time. None = no limit.
+        checkpoints: a folder for what a resumed fit needs; None = keep nothing.
+        resume: go on from `checkpoints`.
+        identity: what a checkpoint must agree on (settings and images), so that nothing foreign is resumed.
+        progress: told of each step.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    max_minutes: float | None = None
+    checkpoints: Path | None = None
+    resume: bool = False
+    identity: str = ""
+    progress: Progress = field(default=silent, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.device not in ("auto", "cpu", "cuda", "mps"):
+            raise SettingError(f"device {self.device!r} is unknown; give auto, cpu, cuda or mps")
+        if self.devices < 1 or self.nodes < 1:
+            raise SettingError(f"devices and nodes count from 1, got {self.devices} and {self.nodes}")
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise SettingError(f"max-minutes must be above 0, got {self.max_minutes}")
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that prints and writes files."""
+    return int(os.environ.get("RANK", "0")) == 0 and int(os.environ.get("LOCAL_RANK", "0")) == 0 and (
+        int(os.environ.get("NODE_RANK", "0")) == 0
+    )
+
+
+class Trainer:
+    """Runs the stages of one fit, one after the other, on the devices of a `Training`."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        parallel = training.devices * training.nodes > 1
+        try:
+            self.fabric = Fabric(
+                accelerator=training.device,
+                devices=training.devices,
+                num_nodes=training.nodes,
+                strategy="ddp" if parallel else "auto",
+                precision="bf16-mixed" if _fast_bf16(training.device) else "32-true",
+            )
+        except Exception as error:  # Fabric raises several unrelated kinds
+            raise SettingError(f"cannot use {training.devices} device(s) of kind {training.device}: {error}") from error
+        self.fabric.launch()
+        self.device = self.fabric.device
+
+    def autocast(self) -> Any:
+        """The precision that training uses, as a context."""
+        return self.fabric.autocast()
+
+    def run(
+        self,
+        stage: str,
+        module: nn.Module,
+        batch_at: Callable[[int], tuple[Tensor, ...]],
+        *,
+        steps: int,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.05,
+        warm_up: int = 40,
+        time_share: float = 1.0,
+    ) -> None:
+        """Train `module` in place: AdamW, linear warm-up, half a cosine down to 0.
+
+        Args:
+            stage: its name, for progress and checkpoints.
+            module: `module(*batch)` returns the loss.
+            batch_at: step -> the whole batch of that step, drawn from a seed and the step alone, so that a resumed run
+                and a run on many devices see the same batches. Each device takes every n-th row.
+            steps: optimiser steps.
+            lr: the highest learning rate.
+            betas: of AdamW.
+            weight_decay: of matrices; biases and norms have none.
+            warm_up: steps.
+            time_share: of `max_minutes` that this stage may use.
+
+        Raises:
+            TrainingStopped: Ctrl-C; the last step is kept in the checkpoint.
+        """
+        torch.manual_seed(self.training.seed)
+        optimiser = torch.optim.AdamW(_decay_groups(module, weight_decay), lr=lr, betas=betas)
+        clock = _Clock(steps, 60 * time_share * (self.training.max_minutes or math.inf))
+        clock.resume(*self._restore(stage, module, optimiser))
+        wrapped, fast_optimiser = self.fabric.setup(module, optimiser)
+        module.train()
+        with _interruptible() as interrupted:
+            while (position := self._agree(math.inf if interrupted() else clock.position())) < 1:
+                for group in fast_optimiser.param_groups:
+                    group["lr"] = lr * schedule(clock.done, position, warm_up)
+                loss = wrapped(*(self._mine(part) for part in batch_at(clock.done)))
+                self.fabric.backward(loss)
+                fast_optimiser.step()
+                fast_optimiser.zero_grad()
+                clock.tick()
+                self.training.progress(stage, clock.done, steps, clock.seconds_left())
+                if clock.checkpoint_due():
+                    self._keep(stage, module, optimiser, clock.done, clock.seconds())
+        if math.isinf(position):
+            self._keep(stage, module, optimiser, clock.done, clock.seconds())
+            raise TrainingStopped(self._stopped(stage, clock.done, steps))
+        module.eval()
+        self._keep(stage, module, optimiser, steps, clock.seconds())
+        self.training.progress(stage, steps, steps, 0.0)
+
+    def _mine(self, part: Tensor) -> Tensor:
+        return part[self.fabric.global_rank :: self.fabric.world_size].to(self.device)
+
+    def _agree(self, position: float) -> float:
+        """All processes follow the clock of the first."""
+        if self.fabric.world_size == 1:
+            return position
+        return float(self.fabric.broadcast(position))
+
+    def _path(self, stage: str) -> Path | None:
+        folder = self.training.checkpoints
+        return None if folder is None else folder / f"{stage.replace(' ', '_')}.pt"
+
+    def _keep(self, stage: str, module: nn.Module, optimiser: torch.optim.Optimizer, step: int, spent: float) -> None:
+        path = self._path(stage)
+        if path is None or not self.fabric.is_global_zero:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        torch.save(
+            {
+                "identity": self.training.identity,
+                "module": module.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+                "spent": spent,
+            },
+            temporary,
+        )
+        temporary.replace(path)
+
+    def _restore(self, stage: str, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+        path = self._path(stage)
+        if path is None or not self.training.resume or not path.exists():
+            return 0, 0.0
+        try:
+            kept = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:
+            raise ModelFileError(f"{path} cannot be read ({error}); delete it and start again") from error
+        if kept["identity"] != self.training.identity:
+            raise SettingError(f"{path.parent} was made with other images or settings; run without --resume")
+        module.load_state_dict(kept["module"])
+        optimiser.load_state_dict(kept["optimiser"])
+        return int(kept["step"]), float(kept["spent"])
+
+    def _stopped(self, stage: str, step: int, steps: int) -> str:
+        if self.training.checkpoints is None:
+            return f"interrupted in {stage} at step {step} of {steps}; no checkpoint folder was given, nothing is kept"
+        return f"interrupted in {stage} at step {step} of {steps}; the same command with --resume goes on from there"
+
+
+def schedule(step: int, position: float, warm_up: int) -> float:
+    """Share of the highest learning rate: linear over `warm_up` steps, then half a cosine to 0 at position 1."""
+    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, position)))
+
+
+class _Clock:
+    """Steps and seconds of one stage, over all of its sittings."""
+
+    def __init__(self, steps: int, limit: float) -> None:
+        self.steps, self.limit = steps, limit
+        self.resume(0, 0.0)
+
+    def resume(self, done: int, spent: float) -> None:
+        self.done = self.started_at = done
+        self.spent, self.start = spent, time.monotonic()
+        self.kept = self.start
+
+    def tick(self) -> None:
+        self.done += 1
+
+    def seconds(self) -> float:
+        return self.spent + time.monotonic() - self.start
+
+    def position(self) -> float:
+        """How much of the stage is over, in [0, 1], by steps or by time, whichever ends first."""
+        return max(self.done / self.steps, self.seconds() / self.limit)
+
+    def seconds_left(self) -> float:
+        pace = (time.monotonic() - self.start) / max(1, self.done - self.started_at)
+        return max(0.0, min(pace * (self.steps - self.done), self.limit - self.seconds()))
+
+    def checkpoint_due(self) -> bool:
+        if time.monotonic() - self.kept < CHECKPOINT_SECONDS:
+            return False
+        self.kept = time.monotonic()
+        return True
+
+
+def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, norms and other vectors do not."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _fast_bf16(device: str) -> bool:
+    """Whether bfloat16 is native, and so faster: it doubles a ViT on a CPU with AVX-512 bf16, and slows others."""
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return device != "mps" and torch.cpu._is_avx512_bf16_supported()
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a flag, so that a step is never cut in two; a second one interrupts at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread: whoever owns it decides
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,119 @@
+"""The nouns that pass between rooms. Nothing here computes.
+
+Units, once: an image is RGB float32 in [0, 1], (3, h, w); a box is (x0, y0, x1, y1) in pixels, its end excluded; a rate
+is in [0, 1]; a higher score is more anomalous.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a test set, with what is known about it.
+
+    Attributes:
+        path: the image file.
+        anomalous: the label; True for any kind of defect.
+        kind: the name of its class, such as "good" or "broken_large".
+        masks: ground-truth files, one a defect (MVTec LOCO) or one an image; empty when none exist.
+        saturation: for each mask, the area in pixels at which its overlap counts as full (MVTec LOCO); empty elsewhere.
+    """
+
+    path: Path
+    anomalous: bool
+    kind: str
+    masks: tuple[Path, ...] = ()
+    saturation: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """A data set, divided once: what to learn from, what to calibrate on, what to be judged on.
+
+    Attributes:
+        name: the folder's name.
+        layout: which layout was recognised, such as "MVTec AD".
+        normals: images to learn from.
+        held_out: normal images that no detector sees; thresholds come from them.
+        test: labelled images; only the benchmark opens them.
+        has_masks: whether pixel metrics can be computed.
+        warnings: one line each, for the user.
+    """
+
+    name: str
+    layout: str
+    normals: tuple[Path, ...]
+    held_out: tuple[Path, ...]
+    test: tuple[Sample, ...] = ()
+    has_masks: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class Prediction(NamedTuple):
+    """What a detector says of a batch of b images of s x s pixels.
+
+    Attributes:
+        maps: (b, s, s) anomaly of each pixel.
+        scores: (b,) anomaly of each image.
+        restored: (b, 3, s, s) the image as the detector would have it, in [0, 1]; None where it has none.
+    """
+
+    maps: Float[Tensor, "b s s"]
+    scores: Float[Tensor, " b"]
+    restored: Float[Tensor, "b 3 s s"] | None = None
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected anomalous region (8-neighbours) of a mask.
+
+    Attributes:
+        box: (x0, y0, x1, y1) in pixels, end excluded.
+        area: pixels.
+        peak: the map's largest value inside.
+        peak_at: (x, y) of that value.
+    """
+
+    box: tuple[int, int, int, int]
+    area: int
+    peak: float
+    peak_at: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class AnomalyResult:
+    """The verdict on one image of h x w pixels.
+
+    Attributes:
+        score: anomaly of the image.
+        threshold: scores above it are anomalous; from held-out normal images.
+        is_anomalous: score > threshold.
+        map: (h, w) float32, anomaly of each pixel.
+        pixel_threshold: map values above it are anomalous; from held-out normal images.
+        mask: (h, w) map > pixel_threshold.
+        regions: the mask's connected regions, the highest peak first.
+        restored: (h, w, 3) uint8, the image as it should have been, or None where the detector restores none.
+        milliseconds: time of each step ("decode", "predict", "regions") and their "total".
+        path: where the image came from, when it came from a file.
+    """
+
+    score: float
+    threshold: float
+    is_anomalous: bool
+    map: Float[np.ndarray, "h w"]
+    pixel_threshold: float
+    mask: Bool[np.ndarray, "h w"]
+    regions: tuple[Region, ...]
+    restored: UInt8[np.ndarray, "h w 3"] | None = None
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    path: Path | None = None

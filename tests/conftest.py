@@ -1,0 +1,21 @@
+"""Shapes in annotations are checked while tests run; the real images are found, or their absence is said."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("unmask", "typechecker.check")
+
+REAL = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    """The folder of real data sets; absent on most machines, required in CI."""
+    if not REAL.is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must have the real images beside the checkout, at {REAL}")
+        pytest.skip("the real images (../shared/data) are not on this machine")
+    return REAL
