@@ -279,3 +279,15 @@ def test_a_thinned_curve_keeps_points_of_the_curve_and_its_ends():
     assert set(zip(thin.x, thin.y, strict=True)) <= set(zip(curve.x, curve.y, strict=True))
     assert max(np.diff(thin.x).max(), np.diff(thin.y).max()) < 0.03
     assert Curve(thin.x, thin.y).thinned(1000).x is thin.x
+
+
+@pytest.mark.parametrize(("defects", "normals"), [(1.0, 1.01), (1.01, 1.0)])
+def test_the_error_holds_when_a_bin_hides_the_worst_or_the_best_order(defects, normals, monkeypatch):
+    monkeypatch.setattr(histogram, "BINS", 8)
+    values = np.array([[*np.linspace(defects, defects + 0.005, 100), *[normals] * 10, -1e9]], np.float32)
+    measured = PixelMetrics()
+    measured.update(values, np.arange(111)[None] < 100)
+    found = measured.compute()
+    for name, metric in (("auroc", oracle.roc_auc_score), ("average_precision", oracle.average_precision_score)):
+        gap = abs(getattr(found, name) - metric(np.arange(111) < 100, values[0]))
+        assert 0.04 < gap <= found.error[name] + 1e-9

@@ -176,7 +176,7 @@ class PixelMetrics:
             saturation: for each mask of the list the area in pixels at which its overlap is full, for sPRO.
 
         Raises:
-            UnmaskError: NaN in the map, sizes that differ, or as many saturation areas as there are not masks.
+            UnmaskError: NaN in the map, sizes that differ, or not one saturation area above 0 a mask.
         """
         masks = [mask] if isinstance(mask, np.ndarray) else list(mask)
         _check_masks(anomaly_map, masks, saturation)

@@ -187,7 +187,8 @@ def _other_version(image: Tensor, generator: torch.Generator) -> Tensor:
     if kind < len(changes):
         return changes[kind](image, generator)
     if kind == len(changes):
-        first, second = torch.randperm(len(changes), generator=generator)[:2].tolist()
+        first = _integer(0, len(changes) - 1, generator)
+        second = (first + _integer(1, len(changes) - 1, generator)) % len(changes)
         return changes[second](changes[first](image, generator), generator)
     if kind == len(changes) + 1:
         return image.flip(((1,), (2,), (1, 2))[_integer(0, 2, generator)])

@@ -1,0 +1,43 @@
+"""A whole-map PCA: the linear autoencoder with a bottleneck, which cannot copy what it has not seen (FRE, 2211.12650)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Subspace(NamedTuple):
+    """An affine subspace: mean (d,) and orthonormal basis (d, k)."""
+
+    mean: Float[Tensor, " d"]
+    basis: Float[Tensor, "d k"]
+
+    def project(self, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """The nearest points of the subspace."""
+        centred = vectors - self.mean
+        return self.mean + (centred @ self.basis) @ self.basis.T
+
+
+def principal_subspace(vectors: Float[Tensor, "n d"], share: float) -> Subspace:
+    """The smallest principal subspace that keeps `share` of the variance, by way of the n x n Gram matrix (n << d).
+
+    Args:
+        vectors: one row an image.
+        share: of the variance, in (0, 1].
+    """
+    mean = vectors.mean(0)
+    centred = vectors - mean
+    values, directions = torch.linalg.eigh((centred @ centred.T).double())
+    values, directions = values.flip(0).clamp(min=0), directions.flip(1)
+    kept = values.cumsum(0) / values.sum().clamp(min=1e-12)
+    rank = min(int((kept < share).sum()) + 1, max(1, len(vectors) - 1))
+    scale = values[:rank].clamp(min=1e-12).sqrt()
+    return Subspace(mean, (centred.T @ (directions[:, :rank] / scale).float()).contiguous())
+
+
+def folds(n: int, k: int) -> Float[Tensor, " n"]:
+    """The fold of each image: its residual is then measured with a subspace that has not seen it, as for a new one."""
+    return torch.arange(n) % k
