@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from scipy import ndimage
+
 from unmask.losses import gaussian_blur, gaussian_kernel, pixel_status, ssim
 
 
@@ -54,9 +55,7 @@ def naive_ssim(a: np.ndarray, b: np.ndarray, sigma: float) -> float:
                 var_p, var_q = (window * (p - mean_p) ** 2).sum(), (window * (q - mean_q) ** 2).sum()
                 cov = (window * (p - mean_p) * (q - mean_q)).sum()
                 values.append(
-                    (2 * mean_p * mean_q + c1)
-                    * (2 * cov + c2)
-                    / ((mean_p**2 + mean_q**2 + c1) * (var_p + var_q + c2))
+                    (2 * mean_p * mean_q + c1) * (2 * cov + c2) / ((mean_p**2 + mean_q**2 + c1) * (var_p + var_q + c2))
                 )
     return float(np.mean(values))
 

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from unmask.calibration import Calibration, regions
 from unmask.charts import BARS, Chart, nice_ticks, stacked_bars
 from unmask.errors import UnmaskError
-from unmask.report import write_report
+from unmask.report import Summary, write_report
 from unmask.types import AnomalyResult
 
 CALIBRATION = Calibration(threshold=1.0, pixel_threshold=1.0, false_alarm_rate=0.05, n_held_out=19, map_low=0.2)
@@ -35,7 +35,10 @@ def photographs(folder, names):
     return paths
 
 
-def written(folder, results, **more):
+def written(folder, results, *, photo=None, **known):
+    more = {} if photo is None else {"photo": photo}
+    if known:
+        more["summary"] = lambda: Summary(**known)
     page = write_report(folder, results, title="Bottles", calibration=CALIBRATION, model={"detector": "fre"}, **more)
     return page.read_text(encoding="utf-8")
 

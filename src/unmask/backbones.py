@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -74,7 +75,7 @@ def load(name: str, levels: tuple[int, ...] = (2, 3)) -> Backbone:
         net = _from_hub(name.removeprefix("timm:"), levels)
     else:
         raise SettingError(f"backbone {name!r} is unknown; give one of {', '.join(NAMES)}")
-    info = net.feature_info
+    info: Any = net.feature_info
     return Backbone(name, net, tuple(info.channels()), tuple(info.reduction()))
 
 

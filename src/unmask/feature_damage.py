@@ -110,7 +110,7 @@ def _blobs(b: int, gh: int, gw: int, generator: torch.Generator) -> Float[Tensor
 def _smooth_noise(b: int, gh: int, gw: int, generator: torch.Generator) -> Float[Tensor, "b gh gw"]:
     """Noise smoothed with a gaussian of 1/16 to 1/8 of the grid, drawn for each image; its scale is arbitrary.
 
-    The noise reaches past the edges, so that hills are equally likely everywhere.
+    The noise reaches past the edges, so that hills are about as likely there as inside.
     """
     ends = (max(gh, gw) / 16, max(gh, gw) / 8)
     sigma = _uniform(ends, (b, 1, 1), generator)

@@ -1,10 +1,67 @@
-"""The distance from each feature vector to the nearest one of a bank of normal vectors (PatchCore's idea, 2106.08265)."""
+"""The distance from each feature vector to the nearest of a bank of normal ones (PatchCore, arXiv 2106.08265)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
+import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+
+from unmask.training import draws
+
+QUERIES = 128  # at a time: their products with 10,000 vectors fill 5 MB
+
+
+class Bank(nn.Module):
+    """Normal feature vectors of some levels on one grid.
+
+    Args:
+        levels: which of the feature maps to join.
+        grid: vectors along a side of an image.
+        size: vectors to keep, drawn at random.
+    """
+
+    vectors: Tensor
+    image: Tensor
+
+    def __init__(self, levels: Sequence[int], grid: int, size: int) -> None:
+        super().__init__()
+        self.levels, self.grid, self.size = list(levels), grid, size
+        self.register_buffer("vectors", torch.empty(0, dtype=torch.float16))
+        self.register_buffer("image", torch.empty(0, dtype=torch.long), persistent=False)  # of each vector, rising
+
+    def fill(self, n: int, chunks: Iterable[tuple[int, list[Tensor]]], seed: int) -> None:
+        """Choose vectors of n images, whose maps come in chunks with the number of their first image."""
+        cells = self.grid**2
+        rows = sample_rows(n * cells, self.size, draws(seed, "bank", *self.levels))
+        chosen = []
+        for start, maps in chunks:
+            vectors = self._vectors(maps).flatten(0, 1)
+            mine = rows[(rows >= start * cells) & (rows < start * cells + len(vectors))]
+            chosen.append(vectors[mine - start * cells].half())
+        self.vectors, self.image = torch.cat(chosen), rows // cells
+
+    def distances(self, maps: list[Tensor], images: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b g g"]:
+        """Distance of each cell to the nearest vector of the bank.
+
+        Args:
+            maps: of b images.
+            images: their numbers, where they are in the bank: their own vectors then do not count.
+        """
+        bank = self.vectors.float()
+        own = [(0, 0)] * len(maps[0])
+        if images is not None:
+            own = torch.searchsorted(self.image, torch.stack([images, images + 1], dim=1)).tolist()
+        found = [nearest(q, bank, (rows[0], rows[1])) for q, rows in zip(self._vectors(maps), own, strict=True)]
+        return torch.stack(found).view(-1, self.grid, self.grid)
+
+    def _vectors(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
+        """Each level averaged over 3 x 3 cells (PatchCore, eq. 2), then all of them on one grid."""
+        pooled = [F.avg_pool2d(maps[i], 3, 1, 1) for i in self.levels]
+        fitted = [F.interpolate(x, size=self.grid, mode="bilinear") for x in pooled]
+        return torch.cat(fitted, dim=1).flatten(2).transpose(1, 2)
 
 
 def sample_rows(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " m"]:
@@ -13,18 +70,19 @@ def sample_rows(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " 
 
 
 def nearest(
-    queries: Float[Tensor, "q c"],
-    bank: Float[Tensor, "m c"],
-    forbidden: tuple[int, int] = (0, 0),
+    queries: Float[Tensor, "q c"], bank: Float[Tensor, "m c"], forbidden: tuple[int, int] = (0, 0)
 ) -> Float[Tensor, " q"]:
     """Euclidean distance to the nearest bank vector.
 
     Args:
         queries: feature vectors.
         bank: of normal vectors.
-        forbidden: (first, end) rows of the bank that do not count, for a query whose own image is in the bank.
+        forbidden: (first, end) rows of the bank that do not count.
     """
-    half_squares = 0.5 * (bank * bank).sum(1)
+    half_squares = 0.5 * (bank * bank).sum(1, keepdim=True)
     half_squares[forbidden[0] : forbidden[1]] = torch.inf
-    least = (half_squares - queries @ bank.T).amin(1)
-    return (2 * least + (queries * queries).sum(1)).clamp(min=0).sqrt()
+    # |q - b|^2 = |q|^2 - 2 (q b - |b|^2 / 2): the bracket is one matrix product, taken in parts that stay in the cache.
+    columns = torch.cat([bank, -half_squares], dim=1).T.contiguous()
+    rows = F.pad(queries, (0, 1), value=1.0)
+    closest = torch.cat([(part @ columns).amax(1) for part in rows.split(QUERIES)])
+    return ((queries * queries).sum(1) - 2 * closest).clamp(min=0).sqrt()

@@ -66,7 +66,7 @@ def pillow_pixels(image: Image.Image, max_pixels: int) -> np.ndarray:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes) -> Iterator[tuple[io.BufferedIOBase, str]]:
+def _opened(source: str | Path | bytes) -> Iterator[tuple[io.BufferedReader | io.BytesIO, str]]:
     name = f"the image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     with _failing_as(name), io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
         yield file, name
@@ -93,7 +93,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise ImageError(f"{name}: {width} x {height} pixels, the limit is {max_pixels}; crop it or raise max_pixels")
 
 
-def _header(file: io.BufferedIOBase) -> ImageFile:
+def _header(file: io.BufferedReader | io.BytesIO) -> ImageFile:
     """Open a file without decoding its pixels; our own limit stands in for Pillow's warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -110,7 +110,7 @@ def _loaded(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
-def _deep_png(file: io.BufferedIOBase, rawmode: str) -> np.ndarray:
+def _deep_png(file: io.BufferedReader | io.BytesIO, rawmode: str) -> np.ndarray:
     """Decode a 16-bit PNG of several channels to uint16 (h, w, 3) or (h, w, 4)."""
     halves = []
     for reading in PNG_16_BIT[rawmode]:
@@ -138,14 +138,14 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
 
-def _is_tiff(file: io.BufferedIOBase) -> bool:
+def _is_tiff(file: io.BufferedReader | io.BytesIO) -> bool:
     start = file.read(4)
     file.seek(0)
     return start in TIFF_STARTS
 
 
 @contextmanager
-def _tiff_page(file: io.BufferedIOBase) -> Iterator[Any]:
+def _tiff_page(file: io.BufferedReader | io.BytesIO) -> Iterator[Any]:
     import tifffile
 
     with tifffile.TiffFile(file) as tiff:
@@ -157,7 +157,7 @@ def _tiff_orientation(page: Any) -> int:
     return int(tag.value) if tag is not None else 1
 
 
-def _tiff_pixels(file: io.BufferedIOBase, name: str, max_pixels: int) -> np.ndarray:
+def _tiff_pixels(file: io.BufferedReader | io.BytesIO, name: str, max_pixels: int) -> np.ndarray:
     """Decode TIFF: 8 bit and less by Pillow, which knows its colour spaces and codecs; deeper by tifffile."""
     with _tiff_page(file) as page:
         _check_size(int(page.imagewidth), int(page.imagelength), name, max_pixels)
@@ -173,7 +173,7 @@ def _tiff_pixels(file: io.BufferedIOBase, name: str, max_pixels: int) -> np.ndar
         return pixels
 
 
-def _deep_tiff(page: Any, file: io.BufferedIOBase, name: str) -> np.ndarray:
+def _deep_tiff(page: Any, file: io.BufferedReader | io.BytesIO, name: str) -> np.ndarray:
     """Decode 16-bit or float TIFF, upright; by Pillow where tifffile lacks the codec."""
     try:
         pixels: np.ndarray = page.asarray()

@@ -9,9 +9,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -37,9 +38,35 @@ class Card:
     size: tuple[int, int]
 
 
+class Summary(NamedTuple):
+    """What is known of results as a whole.
+
+    Attributes:
+        metrics: names and values to print; None says "not measured".
+        curves: to draw.
+        groups: a name for each result, in order, that colours the score chart; opaque to the report.
+    """
+
+    metrics: Mapping[str, float | int | str | None] = MappingProxyType({})
+    curves: Sequence[Chart] = ()
+    groups: Sequence[str] | None = None
+
+
 def original(result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
     """The photograph behind a result, decoded from its path; None where it has none."""
     return None if result.path is None else decode(result.path)
+
+
+def record(result: AnomalyResult) -> dict[str, Any]:
+    """One result as plain values for JSON; a box is (x0, y0, x1, y1) in pixels, end excluded."""
+    return {
+        "path": None if result.path is None else str(result.path),
+        "score": result.score,
+        "threshold": result.threshold,
+        "is_anomalous": result.is_anomalous,
+        "regions": [asdict(region) for region in result.regions],
+        "milliseconds": result.milliseconds,
+    }
 
 
 def write_report(
@@ -49,9 +76,7 @@ def write_report(
     title: str,
     calibration: Calibration,
     model: Mapping[str, object],
-    metrics: Mapping[str, float | int | str | None] | None = None,
-    curves: Sequence[Chart] = (),
-    groups: Sequence[str] | None = None,
+    summary: Callable[[], Summary] | None = None,
     photo: Callable[[AnomalyResult], Float[np.ndarray, "3 h w"] | None] = original,
 ) -> Path:
     """Write index.html (one file, no network), results.json and results.parquet.
@@ -64,9 +89,7 @@ def write_report(
         title: the page's heading.
         calibration: fixes the threshold on the page and one colour scale for all heat maps.
         model: facts to print, such as {"detector": "patchcore"}.
-        metrics: names and values to print; None says "not measured".
-        curves: to draw.
-        groups: a name for each result, in order, that colours the score chart; opaque to the report.
+        summary: asked once all results have been read, for what only then is known.
         photo: gives a result's image, (3, h, w) in [0, 1], or None.
 
     Returns:
@@ -82,6 +105,7 @@ def write_report(
     cards = [_card(index, result, calibration, photo(result)) for index, result in enumerate(results)]
     if not cards:
         raise UnmaskError("there are no results to report; inspect at least one image")
+    metrics, curves, groups = Summary() if summary is None else summary()
     if groups is not None and len(groups) != len(cards):
         raise UnmaskError(f"{len(cards)} results came with {len(groups)} groups; give one group a result")
     for index, card in enumerate(cards):
@@ -91,7 +115,7 @@ def write_report(
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "calibration": calibration.to_dict(),
         "model": dict(model),
-        "metrics": dict(metrics or {}),
+        "metrics": dict(metrics),
     }
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     fresh.mkdir(parents=True)
@@ -223,7 +247,7 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists():
         return
     found = {one.name for one in folder.iterdir()} if folder.is_dir() else {folder.name}
-    if found and not (found == FILES and _is_report(folder / "results.json")):
+    if found and not (found - {"metrics.json"} == FILES and _is_report(folder / "results.json")):
         raise UnmaskError(f"{folder} exists and is not a report of unmask; give another folder, or empty it")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from unmask.errors import ModelFileError, SettingError, TrainingStopped
@@ -69,8 +70,10 @@ class Training:
 
 def is_main_process() -> bool:
     """Whether this process is the one that prints and writes files."""
-    return int(os.environ.get("RANK", "0")) == 0 and int(os.environ.get("LOCAL_RANK", "0")) == 0 and (
-        int(os.environ.get("NODE_RANK", "0")) == 0
+    return (
+        int(os.environ.get("RANK", "0")) == 0
+        and int(os.environ.get("LOCAL_RANK", "0")) == 0
+        and (int(os.environ.get("NODE_RANK", "0")) == 0)
     )
 
 
@@ -107,7 +110,7 @@ class Trainer:
         lr: float,
         betas: tuple[float, float] = (0.9, 0.95),
         weight_decay: float = 0.05,
-        warm_up: int = 40,
+        warm_up: float = 0.1,
         time_share: float = 1.0,
     ) -> None:
         """Train `module` in place: AdamW, linear warm-up, half a cosine down to 0.
@@ -121,7 +124,7 @@ class Trainer:
             lr: the highest learning rate.
             betas: of AdamW.
             weight_decay: of matrices; biases and norms have none.
-            warm_up: steps.
+            warm_up: share of the stage over which the rate rises.
             time_share: of `max_minutes` that this stage may use.
 
         Raises:
@@ -136,7 +139,7 @@ class Trainer:
         with _interruptible() as interrupted:
             while (position := self._agree(math.inf if interrupted() else clock.position())) < 1:
                 for group in fast_optimiser.param_groups:
-                    group["lr"] = lr * schedule(clock.done, position, warm_up)
+                    group["lr"] = lr * schedule(position, warm_up)
                 loss = wrapped(*(self._mine(part) for part in batch_at(clock.done)))
                 self.fabric.backward(loss)
                 fast_optimiser.step()
@@ -203,9 +206,9 @@ class Trainer:
         return f"interrupted in {stage} at step {step} of {steps}; the same command with --resume goes on from there"
 
 
-def schedule(step: int, position: float, warm_up: int) -> float:
-    """Share of the highest learning rate: linear over `warm_up` steps, then half a cosine to 0 at position 1."""
-    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, position)))
+def schedule(position: float, warm_up: float) -> float:
+    """Share of the highest learning rate at a position in [0, 1] of a stage: a linear rise, then half a cosine to 0."""
+    return min(1.0, (position + 0.01) / (warm_up + 0.01)) * 0.5 * (1 + math.cos(math.pi * min(1.0, position)))
 
 
 class _Clock:
@@ -253,8 +256,8 @@ def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]
 def _fast_bf16(device: str) -> bool:
     """Whether bfloat16 is native, and so faster: it doubles a ViT on a CPU with AVX-512 bf16, and slows others."""
     if device in ("auto", "cuda") and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return device != "mps" and torch.cpu._is_avx512_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
+    return device != "mps" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 @contextmanager
@@ -275,3 +278,9 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(asked)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def draws(seed: int, *what: object) -> torch.Generator:
+    """A generator for one purpose, such as ("stage 2", step): the same whoever asks, and whatever was drawn before."""
+    digest = hashlib.blake2b(repr((seed, *what)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

@@ -73,7 +73,7 @@ class Detector(nn.Module):
     def learned(self) -> dict[str, Tensor]:
         """All tensors that `restore` needs: everything but frozen, named weights."""
         self.check_fitted()
-        return {key: value.detach().cpu() for key, value in self.state_dict().items() if not key.startswith("backbone.")}
+        return {key: value.detach().cpu() for key, value in self.state_dict().items() if not _is_frozen(key)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> Self:
         """Take over what another instance with equal params has learned.
@@ -81,7 +81,7 @@ class Detector(nn.Module):
         Raises:
             ModelFileError: the tensors are not those of this detector with these settings.
         """
-        expected = {key for key in self.state_dict() if not key.startswith("backbone.")}
+        expected = {key for key in self.state_dict() if not _is_frozen(key)}
         if wrong := sorted(expected ^ set(tensors)):
             raise ModelFileError(f"the file's tensors are not those of {self.name}: {', '.join(wrong[:3])}; fit again")
         buffers = dict(self.named_buffers())
@@ -97,12 +97,19 @@ class Detector(nn.Module):
     def check_fitted(self) -> None:
         """Raise NotFittedError before the first fit."""
         if not bool(self.fitted):
-            raise NotFittedError(f"{type(self).__name__} has learned nothing yet; call fit(images) or load a model first")
+            raise NotFittedError(
+                f"{type(self).__name__} has learned nothing yet; call fit(images) or load a model first"
+            )
 
     def keep(self, **buffers: Tensor) -> None:
         """Set buffers to new values of any shape."""
         for key, value in buffers.items():
             setattr(self, key, value.detach().clone())
+
+
+def _is_frozen(key: str) -> bool:
+    """Named weights live in a module called `backbone`."""
+    return "backbone" in key.split(".")[:-1]
 
 
 def settings(detector: type[Detector]) -> dict[str, inspect.Parameter]:

@@ -1,0 +1,139 @@
+"""A fitted inspector against a labelled test set: the only place that opens a ground-truth mask, and opens it once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmask import images, metrics
+from unmask.charts import Chart
+from unmask.datasets import read_mask, read_masks
+from unmask.errors import DatasetError
+from unmask.inspector import Inspector
+from unmask.report import Summary, write_report
+from unmask.types import AnomalyResult, Sample, Split
+
+
+class Measurement:
+    """Takes results one by one, in the order of the samples, and keeps what the metrics need.
+
+    Args:
+        split: with a test set.
+        eval_size: pixel metrics at eval_size x eval_size, to compare with papers; None = at the masks' own size.
+    """
+
+    def __init__(self, split: Split, eval_size: int | None = None) -> None:
+        if not split.test:
+            raise DatasetError(f"{split.name} ({split.layout}) has no labelled test images; evaluate needs some")
+        self.split, self.eval_size = split, eval_size
+        self.pixels = metrics.PixelMetrics() if split.has_masks else None
+        self.results: list[tuple[float, bool, float]] = []
+
+    def watch(self, results: Iterable[AnomalyResult]) -> Iterator[AnomalyResult]:
+        """Pass results on, measuring each."""
+        for sample, result in zip(self.split.test, results, strict=True):
+            self.results.append((result.score, result.is_anomalous, result.milliseconds["total"]))
+            if self.pixels is not None:
+                self._measure_pixels(self.pixels, sample, result)
+            yield result
+
+    def _measure_pixels(self, pixels: metrics.PixelMetrics, sample: Sample, result: AnomalyResult) -> None:
+        h, w = result.map.shape if self.eval_size is None else (self.eval_size, self.eval_size)
+        anomaly_map = result.map if self.eval_size is None else images.resize_map(result.map, h, w)
+        if sample.saturation and self.eval_size is None:
+            pixels.update(anomaly_map, read_masks(sample), sample.saturation)
+        else:
+            pixels.update(anomaly_map, read_mask(sample, h, w))
+
+    def figures(self, inspector: Inspector) -> dict[str, Any]:
+        """The figures of `metrics.json`; None where there are no masks or only one class."""
+        scores = np.array([score for score, _, _ in self.results])
+        labels = np.array([sample.anomalous for sample in self.split.test])
+        calibration = inspector.calibration
+        at_ours = metrics.at_threshold(scores, labels, calibration.threshold)
+        f1 = metrics.f1_max(scores, labels)
+        found = None if self.pixels is None else self.pixels.compute()
+        return {
+            "detector": inspector.detector.name,
+            "dataset": self.split.name,
+            "n_normal": inspector.facts["n_normal"],
+            "n_heldout": calibration.n_held_out,
+            "n_test": len(scores),
+            "image_auroc": metrics.auroc(scores, labels),
+            "image_auroc_interval": metrics.bootstrap_interval(scores, labels),
+            "image_ap": metrics.average_precision(scores, labels),
+            "pixel_auroc": found and found.auroc,
+            "pixel_ap": found and found.average_precision,
+            "aupro": found and found.aupro,
+            "spro": found and found.spro,
+            "f1_max": f1 and f1[0],
+            "threshold": calibration.threshold,
+            "promised_false_alarm_rate": calibration.false_alarm_rate,
+            "false_alarm_rate": at_ours.false_alarm_rate,
+            "recall": at_ours.recall,
+            "precision": at_ours.precision,
+            "ms_per_image": float(np.mean([ms for _, _, ms in self.results])),
+        }
+
+    def curves(self) -> list[Chart]:
+        """ROC of images, and ROC and PRO of pixels where there are masks."""
+        scores = np.array([score for score, _, _ in self.results])
+        labels = np.array([sample.anomalous for sample in self.split.test])
+        roc = metrics.roc_curve(scores, labels)
+        charts = [] if roc is None else [Chart("Images: ROC", "false-alarm rate", "recall", *roc)]
+        found = None if self.pixels is None else self.pixels.compute()
+        if found and found.roc and found.pro:
+            charts.append(Chart("Pixels: ROC", "false-positive rate of pixels", "recall of pixels", *found.roc))
+            charts.append(Chart("Regions: PRO", "false-positive rate of pixels", "overlap of regions", *found.pro, 0.3))
+        return charts
+
+
+def evaluate(
+    inspector: Inspector,
+    split: Split,
+    report: Path | None = None,
+    *,
+    eval_size: int | None = None,
+    progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
+) -> dict[str, Any]:
+    """Score the test set once and measure.
+
+    Args:
+        inspector: fitted and calibrated without this test set.
+        split: whose test set to use.
+        report: a folder for index.html, results.json, results.parquet and metrics.json; None = write nothing.
+        eval_size: see `Measurement`.
+        progress: wraps the paths as they are taken.
+
+    Raises:
+        DatasetError: there is no test set, or a mask does not fit its image.
+    """
+    measurement = Measurement(split, eval_size)
+    results = measurement.watch(inspector.inspect_many(progress([sample.path for sample in split.test])))
+    if report is None:
+        for _ in results:
+            pass
+        return measurement.figures(inspector)
+
+    def summary() -> Summary:
+        shown = {k: v for k, v in measurement.figures(inspector).items() if isinstance(v, float | int | None)}
+        return Summary(shown, measurement.curves(), [sample.kind for sample in split.test])
+
+    facts = {**inspector.facts, "test set": f"{split.name} ({split.layout})"}
+    page = write_report(
+        report, results, title=split.name, calibration=inspector.calibration, model=facts, summary=summary
+    )
+    figures = measurement.figures(inspector)
+    _write_json(page.with_name("metrics.json"), figures)
+    return figures
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,319 @@
+"""The command line: parse, call one function, print. Heavy imports happen inside a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from unmask.errors import DatasetError, DependencyError, SettingError, UnmaskError
+
+if TYPE_CHECKING:
+    from unmask.inspector import Inspector
+    from unmask.types import AnomalyResult, Split
+
+app = typer.Typer(
+    help="Learn what good images look like, then show what does not belong in a new one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+
+
+@app.command()
+def fit(
+    source: Annotated[Path, typer.Argument(help="A folder of good images, or a data set (MVTec AD, VisA, CSV, ...).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")],
+    detector: Annotated[str, typer.Option(help="Which method; see: unmask detectors.")] = "isstad",
+    preset: Annotated[str, typer.Option(help="Its named settings: fast (for a CPU), base, paper.")] = "fast",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of one setting; repeatable.")] = None,
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="Share of good images that may be flagged. Default: 0.05.")
+    ] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
+    max_minutes: Annotated[float | None, typer.Option(help="Time limit of the training.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted fit stopped.")] = False,
+) -> None:
+    """Learn from good images; write a model file."""
+    if output.is_dir():
+        raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
+    split = _load(source, seed)
+    with _torch(), _progress() as progress:
+        from unmask.inspector import Inspector
+        from unmask.training import Training, is_main_process
+
+        checkpoints = output.with_name(f"{output.name}.partial")
+        inspector = Inspector.train(
+            split.normals,
+            split.held_out,
+            detector=detector,
+            preset=preset,
+            settings=_pairs(settings),
+            false_alarm_rate=false_alarm_rate,
+            training=Training(seed, device, devices, nodes, max_minutes, checkpoints, resume, progress=progress),
+            source=f"{split.name} ({split.layout})",
+        )
+    if is_main_process():
+        inspector.save(output)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        _say_fitted(inspector, output)
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    report: Report = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line an image, nothing else.")] = False,
+    fail_on_anomaly: Annotated[
+        bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if any is anomalous.")
+    ] = False,
+) -> None:
+    """Judge new images."""
+    paths = _image_files(images)
+    inspector = _open(model)
+    seen: list[bool] = []
+    results = _printed(inspector.inspect_many(paths), seen, as_json)
+    if report is None:
+        for _ in results:
+            pass
+    else:
+        from unmask.report import write_report
+
+        page = write_report(report, results, title=model.stem, calibration=inspector.calibration, model=inspector.facts)
+        _note(f"Report: {page}")
+    if not as_json:
+        typer.echo(f"{sum(seen)} of {len(seen)} images anomalous")
+    if fail_on_anomaly and any(seen):
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit.")],
+    dataset: Annotated[Path, typer.Argument(help="A data set with a labelled test part.")],
+    report: Report = None,
+    eval_size: Annotated[int | None, typer.Option(help="Pixel metrics at this size; default: the masks' own.")] = None,
+) -> None:
+    """Measure a model on labelled test images, once, at the threshold it already has."""
+    inspector = _open(model)
+    split = _load(dataset, inspector.facts["seed"])
+    from rich.progress import track
+
+    from unmask.benchmark import evaluate as measure
+
+    def progress(paths: Iterable[Path]) -> Iterable[Path]:
+        return track(list(paths), "inspect", console=_console(), transient=True)
+
+    figures = measure(inspector, split, report, eval_size=eval_size, progress=progress)
+    for key, value in figures.items():
+        typer.echo(f"{key:26} {_shown(value)}")
+    if not split.has_masks:
+        _note(f"{split.name} has no ground-truth masks, so there are no pixel metrics.")
+    if report is not None:
+        _note(f"Report: {report / 'index.html'}")
+
+
+@app.command()
+def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
+    """Print everything that a model file says about itself."""
+    from unmask.modelfile import facts_of
+
+    for key, value in facts_of(model).items():
+        if key == "self_test":
+            typer.echo(f"{key:18} a score of {value['score']:.4g} on a built-in picture, checked whenever it is loaded")
+        elif isinstance(value, dict):
+            typer.echo(key)
+            for name, one in value.items():
+                typer.echo(f"  {name:16} {_shown(one)}")
+        else:
+            typer.echo(f"{key:18} {_shown(value)}")
+    typer.echo(f"{'file size':18} {model.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
+def detectors() -> None:
+    """List the detectors, their presets and settings."""
+    with _torch():
+        from unmask.detectors import DETECTORS, settings
+    for detector in DETECTORS:
+        typer.echo(f"{detector.name}: {detector.paper}")
+        typer.echo(f"  presets: {', '.join(detector.presets)}")
+        for name, parameter in settings(detector).items():
+            typer.echo(f"  --set {name}={parameter.default}")
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="Folder to make: OUT/fabric and OUT/part.")],
+    seed: Seed = 0,
+) -> None:
+    """Write the embedded sample data sets (a woven fabric, a machined part) in MVTec layout."""
+    from unmask.samples import write
+
+    write(out, seed=seed)
+    _note(f"Wrote {out / 'fabric'} and {out / 'part'}.")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("demo"),
+    seed: Seed = 0,
+) -> None:
+    """Draw the sample part, learn from it, measure, and write a report."""
+    from unmask.samples import render
+
+    render("part", out / "part", seed=seed)
+    _note(f"Drew {out / 'part'}: 60 good parts to learn from, 35 to judge.")
+    model = out / "part.unmask"
+    fit(out / "part", model, seed=seed)
+    evaluate(model, out / "part", out / "report")
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one line and exit code 2."""
+    warnings.showwarning = _warn
+    try:
+        app(standalone_mode=True)
+    except UnmaskError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"unmask: {message}", err=True)
+    sys.exit(2)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    _note(f"Note: {message}")
+
+
+def _note(message: str) -> None:
+    """To standard error: standard output is for results."""
+    if _speaks():
+        typer.echo(message, err=True)
+
+
+def _speaks() -> bool:
+    """Of several processes only the first prints."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+@contextmanager
+def _torch() -> Iterator[None]:
+    """Say what to install where torch is missing."""
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise DependencyError(
+            f"{error.name} is not installed, and this command needs it; run: pip install 'unmask[train]'"
+        ) from error
+    yield
+
+
+def _load(source: Path, seed: int) -> Split:
+    from unmask.datasets import load
+
+    split = load(source, seed=seed)
+    counts = f"{len(split.normals)} good images to learn from, {len(split.held_out)} held out"
+    _note(f"{split.name}: {split.layout}; {counts}, {len(split.test)} to test on.")
+    for warning in split.warnings:
+        _note(f"Note: {warning}")
+    return split
+
+
+def _open(model: Path) -> Inspector:
+    with _torch():
+        from unmask.inspector import Inspector
+
+        return Inspector.load(model)
+
+
+def _pairs(settings: list[str] | None) -> dict[str, str]:
+    pairs = [text.partition("=") for text in settings or []]
+    if wrong := [name for name, sign, _ in pairs if not sign]:
+        raise SettingError(f"--set {wrong[0]} has no value; write --set {wrong[0]}=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def _image_files(given: list[Path]) -> list[Path]:
+    from unmask.images import list_images
+
+    found: list[Path] = []
+    for path in given:
+        found += list_images(path, recursive=True) if path.is_dir() else [path]
+    if not found:
+        raise DatasetError(f"no images in {given[0]}; give image files or folders of them")
+    return found
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A line for each stage, with the time that is left of it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[left]}"), console=_console(), disable=not _speaks()) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, total: int, seconds_left: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, left="")
+            left = "" if done >= total else f"{seconds_left // 60:.0f}:{seconds_left % 60:02.0f} left"
+            bars.update(tasks[stage], completed=done, left=left)
+
+        yield progress
+
+
+def _printed(results: Iterable[AnomalyResult], seen: list[bool], as_json: bool) -> Iterator[AnomalyResult]:
+    from unmask.report import record
+
+    for result in results:
+        seen.append(result.is_anomalous)
+        if as_json:
+            typer.echo(json.dumps(record(result)))
+        else:
+            verdict = "ANOMALOUS" if result.is_anomalous else "good"
+            place = f"  at {result.regions[0].box}" if result.is_anomalous and result.regions else ""
+            typer.echo(f"{verdict:10} {result.score:8.2f} (threshold {result.threshold:.2f})  {result.path}{place}")
+        yield result
+
+
+def _say_fitted(inspector: Inspector, output: Path) -> None:
+    calibration = inspector.calibration
+    _note(
+        f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB) after {inspector.facts['fit_seconds']:.0f} s. "
+        f"Scores above {calibration.threshold:.3g} are anomalous: at most {calibration.false_alarm_rate:.1%} false alarms, "
+        f"on average, by {calibration.n_held_out} held-out good images."
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+    if isinstance(value, list | tuple):
+        return " - ".join(_shown(one) for one in value)
+    return "-" if value is None else str(value)

@@ -1,0 +1,256 @@
+"""ISSTAD's tokens as cached feature maps of a frozen network: every image is encoded once, before any training.
+
+A bottleneck stands before the decoder: a whole-map PCA (FRE, arXiv 2211.12650) tells what the whole image makes
+probable, and the decoder sees and repairs only the rest. The PCA cannot copy what it has not seen, so what is missing
+or turned shows in that rest even where the decoder would pass it through. Training images get the rest of a PCA that
+was fitted without them, as a new image would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unmask import backbones, synthesis
+from unmask.bottleneck import Subspace, principal_subspace
+from unmask.decoder import View
+from unmask.errors import SettingError
+from unmask.feature_damage import damage_features
+from unmask.features import Images, encode
+from unmask.masking import random_hidden
+from unmask.neighbours import Bank, sample_rows
+from unmask.training import Trainer, draws
+
+TOKEN_STRIDE = 16
+FOLDS = 4
+SUBSPACE_IMAGES = 1000  # a Gram matrix of more takes minutes and changes little
+
+
+class FeatureSpace(nn.Module):
+    """Frozen features as tokens, their bottleneck, and a bank of normal vectors.
+
+    Args:
+        backbone: name for `backbones.load`.
+        image_size: pixels along a side, a multiple of the largest stride.
+        variance_share: of the features' variance that the bottleneck keeps.
+        bank_size: normal vectors kept for the nearest-neighbour term.
+        drawn_share: of each stage-2 batch that was damaged as images; the rest is damaged as features.
+    """
+
+    channel_weights: Tensor
+    subspace_mean: Tensor
+    subspace_basis: Tensor
+    class_token = False
+    repair_names = ("repair", "deep repair")
+    extra_names = ("bottleneck", "deep bottleneck", "neighbour", "deep neighbour")
+    local_names = ("damage", "repair", "bottleneck", "neighbour")
+
+    def __init__(
+        self, backbone: str, image_size: int, *, variance_share: float, bank_size: int, drawn_share: float
+    ) -> None:
+        super().__init__()
+        self.backbone = backbones.load(backbone, levels=(2, 3, 4))
+        if image_size % max(self.backbone.strides):
+            raise SettingError(f"image_size {image_size} is no multiple of {max(self.backbone.strides)}, the stride")
+        self.variance_share, self.bank_size, self.drawn_share = variance_share, bank_size, drawn_share
+        self.grid = image_size // TOKEN_STRIDE
+        self.shapes = [(c, image_size // s) for c, s in zip(self.backbone.channels, self.backbone.strides, strict=True)]
+        self.cells = max(1, self.shapes[0][1] // self.grid)
+        self.widths = [c * max(1, side // self.grid) ** 2 for c, side in self.shapes]
+        self.latent_dim = self.target_dim = sum(self.widths)
+        weights = torch.cat([torch.full((width,), 1 / width / len(self.widths)) for width in self.widths])
+        self.register_buffer("channel_weights", weights, persistent=False)  # each level counts the same
+        for i, (c, _) in enumerate(self.shapes):
+            self.register_buffer(f"mean{i}", torch.zeros(c, 1, 1))
+            self.register_buffer(f"std{i}", torch.ones(c, 1, 1))
+        self.register_buffer("subspace_mean", torch.empty(0))
+        self.register_buffer("subspace_basis", torch.empty(0))
+        fine = [i for i, (_, side) in enumerate(self.shapes) if side >= self.grid]
+        deep = [i for i, (_, side) in enumerate(self.shapes) if side <= self.grid]
+        self.fine_bank = Bank(fine, self.grid * self.cells, bank_size)
+        self.deep_bank = Bank(deep, self.grid, bank_size)
+
+    # --- learning ---------------------------------------------------------------------------------------------------
+
+    def learn(self, images: Images, trainer: Trainer) -> None:
+        """Encode all images once; fit the standardisation, the bottleneck and the bank."""
+        self.seed, progress = trainer.training.seed, trainer.training.progress
+        self.kept = encode(images, self._encode, stage="encode", progress=progress)
+        self._standardise()
+        self._fit_bottleneck()
+        for bank in (self.fine_bank, self.deep_bank):
+            bank.fill(len(self.kept), self._chunks(), self.seed)
+        if self.drawn_share > 0:
+            drawn = _Drawn(images, self.seed, self.shapes[0][1])
+            self.drawn = encode(drawn, self._encode, stage="damage", progress=progress)
+            self.drawn_cells = drawn.cells
+
+    def forget_images(self) -> None:
+        """Let go of what only training needs."""
+        for name in ("kept", "drawn", "drawn_cells", "subspaces"):
+            self.__dict__.pop(name, None)
+
+    def _encode(self, images: Tensor) -> Float[Tensor, "b values"]:
+        device = next(self.backbone.parameters()).device
+        return torch.cat([level.flatten(1) for level in self.backbone(images.to(device))], dim=1)
+
+    def _levels(self, flat: Float[Tensor, "b values"]) -> list[Tensor]:
+        """Standardised maps (b, c, side, side), finest first."""
+        parts = flat.float().split([c * side * side for c, side in self.shapes], dim=1)
+        return [
+            (part.unflatten(1, (c, side, side)) - self.get_buffer(f"mean{i}")) / self.get_buffer(f"std{i}")
+            for i, (part, (c, side)) in enumerate(zip(parts, self.shapes, strict=True))
+        ]
+
+    def _chunks(self, size: int = 64) -> Iterator[tuple[int, list[Tensor]]]:
+        for start in range(0, len(self.kept), size):
+            yield start, self._levels(self.kept[start : start + size])
+
+    def _standardise(self) -> None:
+        for i, (c, _) in enumerate(self.shapes):
+            setattr(self, f"mean{i}", torch.zeros(c, 1, 1))
+            setattr(self, f"std{i}", torch.ones(c, 1, 1))
+        moments = [
+            [torch.stack([x.mean((0, 2, 3)), (x**2).mean((0, 2, 3))]) * len(x) for x in maps]
+            for _, maps in self._chunks()
+        ]
+        for i, level in enumerate(zip(*moments, strict=True)):
+            mean, square = torch.stack(level).sum(0) / len(self.kept)
+            setattr(self, f"mean{i}", mean[:, None, None])
+            setattr(self, f"std{i}", (square - mean**2).clamp(min=1e-6).sqrt()[:, None, None])
+
+    def _fit_bottleneck(self) -> None:
+        rows = sample_rows(len(self.kept), SUBSPACE_IMAGES, draws(self.seed, "subspace"))
+        vectors = torch.cat([self._as_vectors(self._levels(part)) for part in self.kept[rows].split(64)])
+        self.subspaces = [principal_subspace(vectors[rows % FOLDS != k], self.variance_share) for k in range(FOLDS)]
+        whole = principal_subspace(vectors, self.variance_share)
+        self.subspace_mean, self.subspace_basis = whole.mean, whole.basis.half()
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    def hidden_batch(self, step: int, size: int, mask_ratio: float) -> tuple[Tensor, Tensor]:
+        """Stage 1: the rest of normal images, and which tokens to hide."""
+        generator = draws(self.seed, "stage 1", step)
+        rows, subspace = self._one_fold(step, size, generator)
+        tokens, _ = self._rest(self._levels(self.kept[rows]), subspace)
+        return tokens, random_hidden(len(tokens), self.grid**2, mask_ratio, generator)
+
+    def damaged_batch(self, step: int, size: int, target: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Stage 2: the rest of damaged images, of what they should be repaired to, and where they are damaged."""
+        generator = draws(self.seed, "stage 2", step)
+        rows, subspace = self._one_fold(step, size, generator)
+        whole = self._levels(self.kept[rows])
+        damaged, cells = damage_features(whole, generator)
+        n_drawn = round(self.drawn_share * len(rows))
+        if n_drawn:
+            drawn = self._levels(self.drawn[rows[:n_drawn]])
+            damaged = [torch.cat([a, b[n_drawn:]]) for a, b in zip(drawn, damaged, strict=True)]
+            cells = torch.cat([self.drawn_cells[rows[:n_drawn]], cells[n_drawn:]])
+        latents, probable = self._rest(damaged, subspace)
+        wanted = latents if target == "input" else self._tokens(whole) - probable
+        return latents, wanted, cells
+
+    def _one_fold(self, step: int, size: int, generator: torch.Generator) -> tuple[Tensor, Subspace]:
+        fold = step % min(FOLDS, len(self.kept))
+        rows = torch.arange(fold, len(self.kept), FOLDS)
+        return rows[torch.randint(len(rows), (size,), generator=generator)], self.subspaces[fold]
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    def view(self, images: Float[Tensor, "b 3 s s"]) -> View:
+        """New images as the decoder sees them."""
+        whole = Subspace(self.subspace_mean, self.subspace_basis.float())
+        return self._view(self._levels(self._encode(images)), whole)
+
+    def normal_views(self, most: int = 200) -> Iterator[View]:
+        """Training images as if they were new: without their own part of the bottleneck and of the bank."""
+        per_fold = -(-most // FOLDS)
+        for fold in range(min(FOLDS, len(self.kept))):
+            rows = torch.arange(fold, len(self.kept), FOLDS)[:per_fold]
+            for part in rows.split(8):
+                yield self._view(self._levels(self.kept[part]), self.subspaces[fold], part)
+
+    def repair_maps(self, repaired: Float[Tensor, "b n d"], wanted: Float[Tensor, "b n d"]) -> Float[Tensor, "b 2 s s"]:
+        """Squared repair error of each token, of the levels that localise and of the deeper ones."""
+        error = ((repaired - wanted) ** 2 * self.channel_weights).split(self.widths, dim=2)
+        return self._fine_and_deep([part.sum(2).unflatten(1, (self.grid, self.grid)) for part in error])
+
+    def picture(self, repaired: Tensor) -> None:
+        """Features have no picture."""
+        return
+
+    def _view(self, levels: list[Tensor], subspace: Subspace, images: Tensor | None = None) -> View:
+        latents, _ = self._rest(levels, subspace)
+        vectors = self._as_vectors(levels)
+        missed = self._fine_and_deep(
+            [x.pow(2).mean(1) for x in self._from_vectors(vectors - subspace.project(vectors))]
+        )
+        near = [self._on_status_grid(bank.distances(levels, images)) for bank in (self.fine_bank, self.deep_bank)]
+        return View(latents, latents, torch.cat([missed, torch.stack(near, dim=1)], dim=1))
+
+    def _fine_and_deep(self, levels: list[Tensor]) -> Float[Tensor, "b 2 s s"]:
+        """Sum the levels up to the token grid, and those coarser than it."""
+        fine = [self._on_status_grid(x) for x, (_, side) in zip(levels, self.shapes, strict=True) if side >= self.grid]
+        deep = [self._on_status_grid(x) for x, (_, side) in zip(levels, self.shapes, strict=True) if side < self.grid]
+        parts = [torch.stack(fine).sum(0), torch.stack(deep or fine).sum(0)]
+        return torch.stack(parts, dim=1)
+
+    def _rest(self, levels: list[Tensor], subspace: Subspace) -> tuple[Tensor, Tensor]:
+        """Tokens less what the bottleneck restores of them, and what it restores."""
+        restored = self._from_vectors(subspace.project(self._as_vectors(levels)))
+        probable = [
+            F.interpolate(x, size=side, mode="bilinear") for x, (_, side) in zip(restored, self.shapes, strict=True)
+        ]
+        probable_tokens = self._tokens(probable)
+        return self._tokens(levels) - probable_tokens, probable_tokens
+
+    def _as_vectors(self, levels: list[Tensor]) -> Float[Tensor, "b d"]:
+        """The whole image as one vector: each level on a coarser grid and scaled to count the same."""
+        pooled = [F.adaptive_avg_pool2d(x, side) for x, side in zip(levels, self._coarse_sides(), strict=True)]
+        return torch.cat([x.flatten(1) / x[0].numel() ** 0.5 for x in pooled], dim=1)
+
+    def _from_vectors(self, vectors: Float[Tensor, "b d"]) -> list[Tensor]:
+        """The inverse of `_as_vectors`, on its coarser grids."""
+        shapes = [(c, side, side) for (c, _), side in zip(self.shapes, self._coarse_sides(), strict=True)]
+        parts = vectors.split([math.prod(shape) for shape in shapes], dim=1)
+        return [part.unflatten(1, shape) * math.prod(shape) ** 0.5 for part, shape in zip(parts, shapes, strict=True)]
+
+    def _coarse_sides(self) -> list[int]:
+        """Levels finer than the tokens go to the token grid, the others to half of it."""
+        return [self.grid if side > self.grid else max(1, self.grid // 2) for _, side in self.shapes]
+
+    def _tokens(self, levels: list[Tensor]) -> Float[Tensor, "b n c"]:
+        """All levels on the token grid: finer ones folded into channels, coarser ones repeated."""
+        folded = []
+        for x in levels:
+            finer = x.shape[-1] // self.grid
+            folded.append(F.pixel_unshuffle(x, finer) if finer > 1 else F.interpolate(x, size=self.grid))
+        return torch.cat(folded, dim=1).flatten(2).transpose(1, 2)
+
+    def _on_status_grid(self, maps: Float[Tensor, "b gh gw"]) -> Float[Tensor, "b s s"]:
+        return F.interpolate(maps[:, None], size=self.grid * self.cells, mode="bilinear")[:, 0]
+
+
+class _Drawn:
+    """Each image once more, damaged by a drawn shape, a pasted patch or a scar; remembers where, on a grid of cells."""
+
+    def __init__(self, images: Images, seed: int, side: int) -> None:
+        self.images, self.seed = images, seed
+        self.cells = torch.zeros(len(images), side, side)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        generator = draws(self.seed, "drawn damage", index)
+        image = self.images[index]
+        draw = (synthesis.damage_image, synthesis.cut_paste, synthesis.scar, synthesis.scar)
+        which = int(torch.randint(len(draw), (1,), generator=generator))
+        damaged, mask = draw[which](image, generator)
+        self.cells[index] = F.adaptive_max_pool2d(mask[None].float(), self.cells.shape[-1])[0]
+        return damaged

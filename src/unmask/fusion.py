@@ -1,0 +1,55 @@
+"""Several terms of an anomaly score, made comparable on normal images and added."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def top_mean(maps: Float[Tensor, "*b h w"], share: float) -> Float[Tensor, "*b"]:
+    """Mean of the largest `share` of each map: a maximum that one pixel of noise cannot decide."""
+    flat = maps.flatten(-2)
+    return flat.topk(max(1, round(share * flat.shape[-1])), dim=-1).values.mean(-1)
+
+
+class Fusion(nn.Module):
+    """Standardise each term by what it is on normal images, then add.
+
+    So a term counts by how far it leaves its own normal range, and none can veto another, as one factor of a product
+    can.
+
+    Args:
+        names: of the terms.
+        local: those that make the map; all make the image score, for deep features see more and place it worse.
+        share: of a map whose mean makes its image score.
+    """
+
+    def __init__(self, names: Sequence[str], local: Collection[str], share: float = 0.01) -> None:
+        super().__init__()
+        self.names, self.share, n = tuple(names), share, len(names)
+        self.local = [i for i, name in enumerate(names) if name in local]
+        self.register_buffer("map_mean", torch.zeros(n, 1, 1))
+        self.register_buffer("map_std", torch.ones(n, 1, 1))
+        self.register_buffer("peak_mean", torch.zeros(n))
+        self.register_buffer("peak_std", torch.ones(n))
+
+    def learn(self, terms: Iterable[Float[Tensor, "b n h w"]]) -> None:
+        """Measure each term on normal images, as it would be on new ones."""
+        moments, peaks = [], []
+        for maps in terms:
+            moments.append(torch.stack([maps.mean((2, 3)), (maps**2).mean((2, 3))]))  # 2 b n
+            peaks.append(top_mean(maps, self.share))
+        mean, square = torch.cat(moments, dim=1).mean(1)
+        self.map_mean = mean[:, None, None]
+        self.map_std = (square - mean**2).clamp(min=1e-12).sqrt()[:, None, None]
+        peak = torch.cat(peaks)
+        self.peak_mean, self.peak_std = peak.mean(0), peak.std(0, correction=0).clamp(min=1e-6)
+
+    def forward(self, terms: Float[Tensor, "b n h w"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, " b"]]:
+        """The sum of the standardised maps, and of the standardised image scores."""
+        peaks = (top_mean(terms, self.share) - self.peak_mean) / self.peak_std
+        maps = (terms - self.map_mean) / self.map_std
+        return maps[:, self.local].sum(1), peaks.sum(1)

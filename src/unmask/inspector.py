@@ -1,0 +1,283 @@
+"""The one door: an image in, an `AnomalyResult` out; around a detector, its calibration and its model file."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+import unmask
+from unmask import images, modelfile
+from unmask.calibration import Calibration, best_rate, images_needed, regions
+from unmask.detectors import Detector, build, find
+from unmask.errors import CalibrationError, ModelFileError
+from unmask.training import Training
+from unmask.types import AnomalyResult, Prediction
+
+DEFAULT_RATE = 0.05
+BATCH = 8
+Source = str | Path | bytes | Image.Image | np.ndarray
+
+
+class ImageFiles:
+    """Image files as a detector wants them: (3, size, size) tensors, each decoded when it is asked for."""
+
+    def __init__(self, paths: Sequence[Path], size: int) -> None:
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]:
+        return torch.from_numpy(images.resize(images.decode(self.paths[index]), self.size))
+
+
+class Inspector:
+    """A fitted, calibrated detector that judges images of any size.
+
+    Attributes:
+        detector: what scores them.
+        calibration: what its scores mean.
+        facts: plain values that the model file keeps and `unmask info` prints.
+    """
+
+    def __init__(self, detector: Detector, calibration: Calibration, facts: Mapping[str, Any]) -> None:
+        self.detector, self.calibration, self.facts = detector.eval(), calibration, dict(facts)
+
+    @classmethod
+    def train(
+        cls,
+        normals: Sequence[Path],
+        held_out: Sequence[Path],
+        *,
+        detector: str = "isstad",
+        preset: str = "fast",
+        settings: Mapping[str, Any] | None = None,
+        false_alarm_rate: float | None = None,
+        training: Training | None = None,
+        source: str = "",
+    ) -> Inspector:
+        """Learn from normal images and calibrate on others that no detector sees.
+
+        Args:
+            normals: image files to learn from.
+            held_out: image files of normals to calibrate on.
+            detector: name in the registry.
+            preset: of the detector.
+            settings: that replace some of the preset's.
+            false_alarm_rate: in (0, 1); None = 0.05, or with too few held-out images the best they can promise.
+            training: how to run; None = the default.
+            source: where the images come from, for the record.
+
+        Raises:
+            CalibrationError: `held_out` is too small for the rate that was asked for (known before the training).
+            SettingError, ImageError, WeightsError, TrainingStopped: see there.
+        """
+        rate = _rate(len(held_out), false_alarm_rate)
+        made = build(find(detector), preset, settings or {})
+        training = training or Training()
+        identity = _identity(made, normals, training.seed)
+        start = time.monotonic()
+        made.fit(ImageFiles(normals, made.image_size), _identified(training, identity))
+        seconds = time.monotonic() - start
+        calibration = _calibrate(made, held_out, rate, training)
+        facts = {
+            "detector": made.name,
+            "preset": preset,
+            "params": made.params(),
+            "source": source,
+            "seed": training.seed,
+            "n_normal": len(normals),
+            "n_held_out": len(held_out),
+            "fit_seconds": round(seconds, 1),
+            "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "frozen": made.frozen(),
+            "input": {"size": made.image_size, "channels": "RGB", "range": [0.0, 1.0]},
+            "versions": _versions(),
+        }
+        return cls(made, calibration, facts)
+
+    def inspect(self, image: Source) -> AnomalyResult:
+        """Judge one image.
+
+        Args:
+            image: a path, the bytes of a file, a Pillow image, or an array (h, w), (h, w, 3) or (h, w, 4) of uint8,
+                uint16 or float in [0, 1].
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return next(self.inspect_many([image]))
+
+    def inspect_many(self, sources: Iterable[Source], batch: int = BATCH) -> Iterator[AnomalyResult]:
+        """Judge images one after the other, `batch` at a time; times are means over a batch.
+
+        Raises:
+            ImageError: one cannot be read.
+        """
+        waiting = iter(sources)
+        while some := list(islice(waiting, batch)):
+            start = time.monotonic()
+            decoded = [images.decode(source) for source in some]
+            sized = [images.resize(image, self.detector.image_size) for image in decoded]
+            stack = torch.from_numpy(np.stack(sized))
+            ready = time.monotonic()
+            prediction = self.detector.predict(stack)
+            predicted = time.monotonic()
+            spent = {"decode": 1000 * (ready - start) / len(some), "predict": 1000 * (predicted - ready) / len(some)}
+            for index, (source, image) in enumerate(zip(some, decoded, strict=True)):
+                yield self._result(prediction, index, image.shape[1:], source, spent)
+
+    def _result(
+        self, prediction: Prediction, index: int, size: tuple[int, ...], source: Source, spent: Mapping[str, float]
+    ) -> AnomalyResult:
+        start = time.monotonic()
+        own_size = images.resize_map(prediction.maps[index].numpy(), *size)
+        mask, found = regions(own_size, self.calibration.pixel_threshold)
+        score = float(prediction.scores[index])
+        times = {**spent, "regions": 1000 * (time.monotonic() - start)}
+        return AnomalyResult(
+            score=score,
+            threshold=self.calibration.threshold,
+            is_anomalous=score > self.calibration.threshold,
+            map=own_size,
+            pixel_threshold=self.calibration.pixel_threshold,
+            mask=mask,
+            regions=found,
+            restored=None if prediction.restored is None else _enlarged(prediction.restored[index], size),
+            milliseconds={**times, "total": sum(times.values())},
+            path=Path(source) if isinstance(source, str | Path) else None,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write a model file, with a self-test in it.
+
+        Raises:
+            ModelFileError: the place cannot be written.
+        """
+        image = _test_image(self.detector.image_size)
+        said = self.detector.predict(image)
+        test = {"score": float(said.scores[0]), "map": _pooled(said.maps[0])}
+        facts = {**self.facts, "calibration": self.calibration.to_dict(), "self_test": test}
+        tensors = {key: value.numpy() for key, value in self.detector.learned().items()}
+        modelfile.write(path, facts, tensors)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model file and repeat its self-test.
+
+        Raises:
+            ModelFileError: it is damaged, something else, too new, or does not give the numbers it gave when saved.
+            WeightsError: its backbone is not installed.
+        """
+        facts, arrays = modelfile.read(path)
+        try:
+            calibration = Calibration.from_dict(facts.pop("calibration"))
+            test = facts.pop("self_test")
+            detector = build(find(facts["detector"]), next(iter(find(facts["detector"]).presets)), facts["params"])
+            detector.restore({key: torch.from_numpy(value) for key, value in arrays.items()})
+        except KeyError as error:
+            raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
+        _check_frozen(path, facts, detector)
+        _check_self_test(path, detector, test, calibration)
+        return cls(detector, calibration, facts)
+
+
+def _rate(n: int, wanted: float | None) -> float:
+    """The rate to promise, checked before any training."""
+    rate = DEFAULT_RATE if wanted is None else wanted
+    needed = images_needed(rate)
+    if n >= needed:
+        return rate
+    message = f"a false-alarm rate of {rate:g} needs at least {needed} held-out normal images, got {n}"
+    if wanted is not None or n == 0:
+        least = "" if n == 0 else f" or ask for a rate of {best_rate(n):g} or more"
+        raise CalibrationError(f"{message}; give more images{least}")
+    warnings.warn(f"{message}; the best that can be promised is {best_rate(n):g}, and that is used", stacklevel=3)
+    return best_rate(n)
+
+
+def _calibrate(detector: Detector, held_out: Sequence[Path], rate: float, training: Training) -> Calibration:
+    files = ImageFiles(held_out, detector.image_size)
+    scores: list[Tensor] = []
+    maps: list[np.ndarray] = []
+    for start in range(0, len(files), BATCH):
+        said = detector.predict(torch.stack([files[i] for i in range(start, min(start + BATCH, len(files)))]))
+        scores.append(said.scores)
+        maps.extend(said.maps.numpy())
+        training.progress("calibrate", len(maps), len(files), 0.0)
+    return Calibration.from_normals(torch.cat(scores).numpy(), maps, rate)
+
+
+def _identity(detector: Detector, normals: Sequence[Path], seed: int) -> str:
+    """What a checkpoint must agree on."""
+    what = repr((detector.name, detector.params(), seed, [path.name for path in normals]))
+    return hashlib.blake2b(what.encode(), digest_size=8).hexdigest()
+
+
+def _identified(training: Training, identity: str) -> Training:
+    from dataclasses import replace
+
+    return replace(training, identity=identity)
+
+
+def _versions() -> dict[str, str]:
+    import timm
+
+    return {
+        "unmask": unmask.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+    }
+
+
+def _enlarged(restored: Float[Tensor, "3 s s"], size: tuple[int, ...]) -> np.ndarray:
+    picture = Image.fromarray(images.to_uint8(restored.numpy()))
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def _test_image(size: int) -> Float[Tensor, "1 3 s s"]:
+    """A picture with structure, from a formula: the same in every version and on every machine."""
+    y, x = torch.meshgrid(torch.arange(size) / size, torch.arange(size) / size, indexing="ij")
+    waves = [torch.sin(6.28 * (k * x + (4 - k) * y)) for k in (1, 2, 3)]
+    image = 0.5 + 0.4 * torch.stack(waves)
+    image[:, size // 4 : size // 3, size // 2 : 3 * size // 4] = 0.1
+    return image[None]
+
+
+def _pooled(anomaly_map: Float[Tensor, "s s"]) -> list[float]:
+    """An 8 x 8 summary of a map."""
+    return torch.nn.functional.adaptive_avg_pool2d(anomaly_map[None], 8).flatten().tolist()
+
+
+def _check_frozen(path: str | Path, facts: Mapping[str, Any], detector: Detector) -> None:
+    for name, checksum in facts["frozen"].items():
+        if (here := detector.frozen().get(name)) != checksum:
+            raise ModelFileError(
+                f"{path} needs {name} with checksum {checksum}, here it is {here}; install those weights or fit again"
+            )
+
+
+def _check_self_test(path: str | Path, detector: Detector, test: Mapping[str, Any], calibration: Calibration) -> None:
+    """The numbers of the machine that saved it, to 1 %: processors and versions differ in the last digits only."""
+    said = detector.predict(_test_image(detector.image_size))
+    here = torch.tensor([float(said.scores[0]), *_pooled(said.maps[0])])
+    then = torch.tensor([test["score"], *test["map"]])
+    slack = 0.01 * then.abs() + 0.01 * torch.tensor([calibration.threshold] + 64 * [calibration.pixel_threshold]).abs()
+    if not bool(((here - then).abs() <= slack).all()):
+        raise ModelFileError(
+            f"{path} fails its self-test: a score of {test['score']:.4g} came out as {float(said.scores[0]):.4g}; fit again with these versions"
+        )
