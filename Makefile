@@ -5,11 +5,11 @@ PYTHON ?= python3
 ARGS ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 SAY = @printf '\n== %s\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	    'make test    run every test' \
 	    'make check   format, lint and types' \
 	    'make bench   measure on data sets: make bench ARGS="--help"' \
+	    'make docs    write the tables that the docs take from the code and the results' \
 	    'make clean   remove the environment, the demo and all caches' \
 	    '' \
 	    'The environment is $(VENV); another one: make test VENV=/some/folder'
@@ -55,6 +56,10 @@ check: $(VENV)/.ready-dev
 bench: $(VENV)/.ready-dev
 	$(SAY) 'measuring'
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+docs: $(VENV)/.ready-dev
+	$(SAY) 'writing the tables of README.md and docs/'
+	$(BIN)/python docs/generate.py
 
 clean:
 	$(SAY) 'removing the environment, the demo and all caches'

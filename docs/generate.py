@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import runpy
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -16,30 +17,39 @@ RESULTS = ROOT / "benchmarks" / "results"
 NO_FIGURES = "no figures yet"
 
 COLUMNS = {
-    "image_auroc": "image AUROC",
-    "pixel_auroc": "pixel AUROC",
-    "aupro": "AUPRO",
-    "recall": "recall",
-    "false_alarm_rate": "false alarms",
-    "promised_false_alarm_rate": "promised at most",
-    "fit_seconds": "fit, s",
-    "ms_per_image": "ms an image",
+    "image_auroc": ("image AUROC", 3),
+    "image_auroc_interval": ("its 95 % interval", 3),
+    "pixel_auroc": ("pixel AUROC", 3),
+    "aupro": ("AUPRO", 3),
+    "recall": ("recall", 3),
+    "false_alarm_rate": ("false alarms", 3),
+    "promised_false_alarm_rate": ("promised at most", 3),
+    "fit_seconds": ("fit, s", 0),
+    "ms_alone": ("ms an image", 0),
+    "peak_mb": ("memory, MB", 0),
+    "model_mb": ("model, MB", 1),
 }
+"""What the table shows of a row: its title and its decimals."""
 
 
 def benchmark_table(results: Path = RESULTS) -> str:
-    """All rows in results/*.json, each file a list of rows: the mean over seeds, and their standard deviation."""
-    groups = defaultdict(list)
+    """The rows of results/*.json as `benchmarks/run.py` writes them: a line for each data set, means over its seeds."""
+    groups, makings = defaultdict(list), []
     for path in sorted(results.glob("*.json")):
-        for row in json.loads(path.read_text(encoding="utf-8")):
-            groups[row["dataset"], row["detector"], row["preset"]].append(row)
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for row in found.get("rows", []):
+            changed = "".join(f" {name}={value}" for name, value in row["settings"].items())
+            groups[row["dataset"], f"{row['detector']} {row['preset']}{changed}"].append(row)
+            where = f"{row['cores']} cores of {row['processor']}, torch {row['versions']['torch']}"
+            makings.append(f"`{found['command']}` at commit {row['commit']} on {where}.")
     if not groups:
         return NO_FIGURES
-    lines = []
-    for (dataset, detector, preset), rows in sorted(groups.items()):
-        figures = [_figure(column, [row[column] for row in rows]) for column in COLUMNS]
-        lines.append([dataset, f"{detector}, {preset}", str(len(rows)), *figures])
-    return _table(["data set", "detector, preset", "seeds", *COLUMNS.values()], lines)
+    lines = [
+        [dataset, method, len(rows), *(_figure([row[key] for row in rows], COLUMNS[key][1]) for key in COLUMNS)]
+        for (dataset, method), rows in sorted(groups.items())
+    ]
+    table = _table(["data set", "detector, preset", "seeds", *(title for title, _ in COLUMNS.values())], lines)
+    return "\n".join([table, "", *(f"- {making}" for making in dict.fromkeys(makings))])
 
 
 def commands_table() -> str:
@@ -48,7 +58,7 @@ def commands_table() -> str:
 
     from unmask.cli import app
 
-    commands = typer.main.get_command(app).commands
+    commands = typer.main.get_group(app).commands
     return _table(["command", "what it does"], [[f"`unmask {name}`", one.help] for name, one in commands.items()])
 
 
@@ -65,9 +75,17 @@ def settings_table() -> str:
     return _table(["setting", *(f"`{preset}`" for preset in ISSTAD.presets), "meaning"], lines)
 
 
+def floors_table() -> str:
+    """The floors that a test holds the imports to."""
+    floors = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))["FLOORS"]
+    names = [", ".join(f"`{module or 'unmask'}`" for module in floor) for floor in floors]
+    return _table(["floor", "modules"], list(enumerate(names)))
+
+
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "benchmark"): benchmark_table,
     ("README.md", "commands"): commands_table,
+    ("docs/architecture.md", "floors"): floors_table,
     ("docs/detectors.md", "isstad"): settings_table,
 }
 
@@ -83,12 +101,13 @@ def generated(file: str) -> str:
     return text
 
 
-def _figure(column: str, values: Sequence[float | None]) -> str:
-    """A mean with the figures that make sense; "-" where it was not measured."""
+def _figure(values: Sequence[Any], digits: int) -> str:
+    """Mean ± standard deviation, the mean alone of one value or of whole numbers, "-" where nothing was measured."""
     known = [value for value in values if value is not None]
     if not known:
         return "-"
-    digits = 0 if column == "fit_seconds" else 1 if column == "ms_per_image" else 3
+    if isinstance(known[0], list):  # (low, high)
+        return " to ".join(_figure(ends, digits).partition(" ")[0] for ends in zip(*known, strict=True))
     mean = f"{statistics.mean(known):.{digits}f}"
     return f"{mean} ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 and digits == 3 else mean
 

@@ -5,7 +5,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,7 +179,8 @@ def test_the_front_door_is_light(code: str) -> None:
 def test_help_appears_at_once() -> None:
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         assert "inspect" in fresh_python("-m", "unmask", "--help")
-        seconds.append(time.perf_counter() - start)
-    assert statistics.median(seconds) < 0.5, seconds
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert statistics.median(seconds) < 0.5, "processor time, so that a busy machine does not count"

@@ -1,4 +1,4 @@
-"""A whole-map PCA: the linear autoencoder with a bottleneck, which cannot copy what it has not seen (FRE, 2211.12650)."""
+"""A whole-map PCA: a linear autoencoder with a bottleneck, which cannot copy what it has not seen (FRE, 2211.12650)."""
 
 from __future__ import annotations
 

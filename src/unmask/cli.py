@@ -306,8 +306,8 @@ def _say_fitted(inspector: Inspector, output: Path) -> None:
     calibration = inspector.calibration
     _note(
         f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB) after {inspector.facts['fit_seconds']:.0f} s. "
-        f"Scores above {calibration.threshold:.3g} are anomalous: at most {calibration.false_alarm_rate:.1%} false alarms, "
-        f"on average, by {calibration.n_held_out} held-out good images."
+        f"Scores above {calibration.threshold:.3g} are anomalous: at most {calibration.false_alarm_rate:.1%} false "
+        f"alarms, on average, by {calibration.n_held_out} held-out good images."
     )
 
 

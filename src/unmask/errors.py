@@ -51,5 +51,5 @@ class DependencyError(UnmaskError):
     """An optional dependency is needed and not installed."""
 
 
-class TrainingStopped(UnmaskError):
+class TrainingStopped(UnmaskError):  # noqa: N818 - nothing went wrong
     """A fit was interrupted; what it had learned is kept and can be resumed."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unmask import backbones, synthesis
+from unmask import backbones
 from unmask.bottleneck import Subspace, principal_subspace
 from unmask.decoder import View
 from unmask.errors import SettingError
@@ -39,25 +39,19 @@ class FeatureSpace(nn.Module):
         image_size: pixels along a side, a multiple of the largest stride.
         variance_share: of the features' variance that the bottleneck keeps.
         bank_size: normal vectors kept for the nearest-neighbour term.
-        drawn_share: of each stage-2 batch that was damaged as images; the rest is damaged as features.
     """
 
     channel_weights: Tensor
     subspace_mean: Tensor
     subspace_basis: Tensor
     class_token = False
-    repair_names = ("repair", "deep repair")
-    extra_names = ("bottleneck", "deep bottleneck", "neighbour", "deep neighbour")
-    local_names = ("damage", "repair", "bottleneck", "neighbour")
 
-    def __init__(
-        self, backbone: str, image_size: int, *, variance_share: float, bank_size: int, drawn_share: float
-    ) -> None:
+    def __init__(self, backbone: str, image_size: int, *, variance_share: float, bank_size: int) -> None:
         super().__init__()
         self.backbone = backbones.load(backbone, levels=(2, 3, 4))
         if image_size % max(self.backbone.strides):
             raise SettingError(f"image_size {image_size} is no multiple of {max(self.backbone.strides)}, the stride")
-        self.variance_share, self.bank_size, self.drawn_share = variance_share, bank_size, drawn_share
+        self.variance_share = variance_share
         self.grid = image_size // TOKEN_STRIDE
         self.shapes = [(c, image_size // s) for c, s in zip(self.backbone.channels, self.backbone.strides, strict=True)]
         self.cells = max(1, self.shapes[0][1] // self.grid)
@@ -70,6 +64,10 @@ class FeatureSpace(nn.Module):
             self.register_buffer(f"std{i}", torch.ones(c, 1, 1))
         self.register_buffer("subspace_mean", torch.empty(0))
         self.register_buffer("subspace_basis", torch.empty(0))
+        self.repair_names = tuple(f"repair {stride}" for stride in self.backbone.strides)
+        self.whole_names = tuple(f"bottleneck {stride}" for stride in self.backbone.strides)
+        self.extra_names = (*self.whole_names, "neighbour", "deep neighbour")
+        self.local_names = (self.repair_names[0], self.whole_names[0], "neighbour")  # the finest of each
         fine = [i for i, (_, side) in enumerate(self.shapes) if side >= self.grid]
         deep = [i for i, (_, side) in enumerate(self.shapes) if side <= self.grid]
         self.fine_bank = Bank(fine, self.grid * self.cells, bank_size)
@@ -85,14 +83,10 @@ class FeatureSpace(nn.Module):
         self._fit_bottleneck()
         for bank in (self.fine_bank, self.deep_bank):
             bank.fill(len(self.kept), self._chunks(), self.seed)
-        if self.drawn_share > 0:
-            drawn = _Drawn(images, self.seed, self.shapes[0][1])
-            self.drawn = encode(drawn, self._encode, stage="damage", progress=progress)
-            self.drawn_cells = drawn.cells
 
     def forget_images(self) -> None:
         """Let go of what only training needs."""
-        for name in ("kept", "drawn", "drawn_cells", "subspaces"):
+        for name in ("kept", "subspaces"):
             self.__dict__.pop(name, None)
 
     def _encode(self, images: Tensor) -> Float[Tensor, "b values"]:
@@ -146,11 +140,6 @@ class FeatureSpace(nn.Module):
         rows, subspace = self._one_fold(step, size, generator)
         whole = self._levels(self.kept[rows])
         damaged, cells = damage_features(whole, generator)
-        n_drawn = round(self.drawn_share * len(rows))
-        if n_drawn:
-            drawn = self._levels(self.drawn[rows[:n_drawn]])
-            damaged = [torch.cat([a, b[n_drawn:]]) for a, b in zip(drawn, damaged, strict=True)]
-            cells = torch.cat([self.drawn_cells[rows[:n_drawn]], cells[n_drawn:]])
         latents, probable = self._rest(damaged, subspace)
         wanted = latents if target == "input" else self._tokens(whole) - probable
         return latents, wanted, cells
@@ -175,10 +164,14 @@ class FeatureSpace(nn.Module):
             for part in rows.split(8):
                 yield self._view(self._levels(self.kept[part]), self.subspaces[fold], part)
 
-    def repair_maps(self, repaired: Float[Tensor, "b n d"], wanted: Float[Tensor, "b n d"]) -> Float[Tensor, "b 2 s s"]:
-        """Squared repair error of each token, of the levels that localise and of the deeper ones."""
-        error = ((repaired - wanted) ** 2 * self.channel_weights).split(self.widths, dim=2)
-        return self._fine_and_deep([part.sum(2).unflatten(1, (self.grid, self.grid)) for part in error])
+    def repair_maps(self, repaired: Float[Tensor, "b n d"], wanted: Float[Tensor, "b n d"]) -> Float[Tensor, "b l s s"]:
+        """Squared repair error of each of the l levels, averaged over 3 x 3 cells first: noise there is no damage."""
+        missed = []
+        for part, (_, side) in zip((repaired - wanted).split(self.widths, dim=2), self.shapes, strict=True):
+            grid = part.transpose(1, 2).unflatten(2, (self.grid, self.grid))  # b c gh gw
+            finer = F.pixel_shuffle(grid, side // self.grid) if side > self.grid else grid
+            missed.append(self._on_status_grid(F.avg_pool2d(finer, 3, 1, 1).pow(2).mean(1)))
+        return torch.stack(missed, dim=1)
 
     def picture(self, repaired: Tensor) -> None:
         """Features have no picture."""
@@ -187,18 +180,10 @@ class FeatureSpace(nn.Module):
     def _view(self, levels: list[Tensor], subspace: Subspace, images: Tensor | None = None) -> View:
         latents, _ = self._rest(levels, subspace)
         vectors = self._as_vectors(levels)
-        missed = self._fine_and_deep(
-            [x.pow(2).mean(1) for x in self._from_vectors(vectors - subspace.project(vectors))]
-        )
-        near = [self._on_status_grid(bank.distances(levels, images)) for bank in (self.fine_bank, self.deep_bank)]
-        return View(latents, latents, torch.cat([missed, torch.stack(near, dim=1)], dim=1))
-
-    def _fine_and_deep(self, levels: list[Tensor]) -> Float[Tensor, "b 2 s s"]:
-        """Sum the levels up to the token grid, and those coarser than it."""
-        fine = [self._on_status_grid(x) for x, (_, side) in zip(levels, self.shapes, strict=True) if side >= self.grid]
-        deep = [self._on_status_grid(x) for x, (_, side) in zip(levels, self.shapes, strict=True) if side < self.grid]
-        parts = [torch.stack(fine).sum(0), torch.stack(deep or fine).sum(0)]
-        return torch.stack(parts, dim=1)
+        missed = [x.pow(2).mean(1) for x in self._from_vectors(vectors - subspace.project(vectors))]
+        near = [bank.distances(levels, images) for bank in (self.fine_bank, self.deep_bank)]
+        extras = [self._on_status_grid(x) for x in (*missed, *near)]
+        return View(latents, latents, torch.stack(extras, dim=1))
 
     def _rest(self, levels: list[Tensor], subspace: Subspace) -> tuple[Tensor, Tensor]:
         """Tokens less what the bottleneck restores of them, and what it restores."""
@@ -234,23 +219,3 @@ class FeatureSpace(nn.Module):
 
     def _on_status_grid(self, maps: Float[Tensor, "b gh gw"]) -> Float[Tensor, "b s s"]:
         return F.interpolate(maps[:, None], size=self.grid * self.cells, mode="bilinear")[:, 0]
-
-
-class _Drawn:
-    """Each image once more, damaged by a drawn shape, a pasted patch or a scar; remembers where, on a grid of cells."""
-
-    def __init__(self, images: Images, seed: int, side: int) -> None:
-        self.images, self.seed = images, seed
-        self.cells = torch.zeros(len(images), side, side)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        generator = draws(self.seed, "drawn damage", index)
-        image = self.images[index]
-        draw = (synthesis.damage_image, synthesis.cut_paste, synthesis.scar, synthesis.scar)
-        which = int(torch.randint(len(draw), (1,), generator=generator))
-        damaged, mask = draw[which](image, generator)
-        self.cells[index] = F.adaptive_max_pool2d(mask[None].float(), self.cells.shape[-1])[0]
-        return damaged

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ MEMORY_LIMIT = 1_000_000_000
 """Bytes of features that are kept in memory; more go to a file. A laptop of 8 GB must get through."""
 
 
+@runtime_checkable
 class Images(Protocol):
     """A sequence of (3, s, s) RGB images in [0, 1], each made when it is asked for."""
 

@@ -23,25 +23,37 @@ class Fusion(nn.Module):
 
     Args:
         names: of the terms.
-        local: those that make the map; all make the image score, for deep features see more and place it worse.
-        share: of a map whose mean makes its image score.
+        local: those that make the map. All make the image score: deep features see more, and place it worse.
+        whole: those that judge the image as a whole: they count twice, by their peak and by their mean.
+        share: of a map whose mean is its peak.
     """
 
-    def __init__(self, names: Sequence[str], local: Collection[str], share: float = 0.01) -> None:
+    map_mean: Tensor
+    map_std: Tensor
+    peak_mean: Tensor
+    peak_std: Tensor
+    weights: Tensor
+
+    def __init__(
+        self, names: Sequence[str], local: Collection[str], whole: Collection[str] = (), share: float = 0.01
+    ) -> None:
         super().__init__()
-        self.names, self.share, n = tuple(names), share, len(names)
+        self.names, self.share = tuple(names), share
         self.local = [i for i, name in enumerate(names) if name in local]
-        self.register_buffer("map_mean", torch.zeros(n, 1, 1))
-        self.register_buffer("map_std", torch.ones(n, 1, 1))
-        self.register_buffer("peak_mean", torch.zeros(n))
-        self.register_buffer("peak_std", torch.ones(n))
+        self.whole = [i for i, name in enumerate(names) if name in whole]
+        self.register_buffer("map_mean", torch.zeros(len(names), 1, 1))
+        self.register_buffer("map_std", torch.ones(len(names), 1, 1))
+        self.register_buffer("peak_mean", torch.zeros(len(names) + len(self.whole)))
+        self.register_buffer("peak_std", torch.ones(len(names) + len(self.whole)))
+        weights = [2.0 if name in whole else 1.0 for name in names] + [2.0] * len(self.whole)
+        self.register_buffer("weights", torch.tensor(weights), persistent=False)
 
     def learn(self, terms: Iterable[Float[Tensor, "b n h w"]]) -> None:
         """Measure each term on normal images, as it would be on new ones."""
         moments, peaks = [], []
         for maps in terms:
             moments.append(torch.stack([maps.mean((2, 3)), (maps**2).mean((2, 3))]))  # 2 b n
-            peaks.append(top_mean(maps, self.share))
+            peaks.append(self._peaks(maps))
         mean, square = torch.cat(moments, dim=1).mean(1)
         self.map_mean = mean[:, None, None]
         self.map_std = (square - mean**2).clamp(min=1e-12).sqrt()[:, None, None]
@@ -49,7 +61,10 @@ class Fusion(nn.Module):
         self.peak_mean, self.peak_std = peak.mean(0), peak.std(0, correction=0).clamp(min=1e-6)
 
     def forward(self, terms: Float[Tensor, "b n h w"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, " b"]]:
-        """The sum of the standardised maps, and of the standardised image scores."""
-        peaks = (top_mean(terms, self.share) - self.peak_mean) / self.peak_std
+        """The sum of the standardised local maps, and the weighted sum of the standardised image scores."""
         maps = (terms - self.map_mean) / self.map_std
-        return maps[:, self.local].sum(1), peaks.sum(1)
+        scores = (self._peaks(terms) - self.peak_mean) / self.peak_std @ self.weights
+        return maps[:, self.local].sum(1), scores
+
+    def _peaks(self, terms: Float[Tensor, "b n h w"]) -> Float[Tensor, "b k"]:
+        return torch.cat([top_mean(terms, self.share), terms[:, self.whole].mean((2, 3))], dim=1)

@@ -7,10 +7,11 @@ import platform
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ import unmask
 from unmask import images, modelfile
 from unmask.calibration import Calibration, best_rate, images_needed, regions
 from unmask.detectors import Detector, build, find
-from unmask.errors import CalibrationError, ModelFileError
+from unmask.errors import CalibrationError, ImageError, ModelFileError
 from unmask.training import Training
 from unmask.types import AnomalyResult, Prediction
 
@@ -83,14 +84,16 @@ class Inspector:
 
         Raises:
             CalibrationError: `held_out` is too small for the rate that was asked for (known before the training).
-            SettingError, ImageError, WeightsError, TrainingStopped: see there.
+            ImageError: some images cannot be read; all of them are named (likewise).
+            SettingError, WeightsError, TrainingStopped: see there.
         """
         rate = _rate(len(held_out), false_alarm_rate)
         made = build(find(detector), preset, settings or {})
         training = training or Training()
-        identity = _identity(made, normals, training.seed)
+        _check_readable([*normals, *held_out], training)
         start = time.monotonic()
-        made.fit(ImageFiles(normals, made.image_size), _identified(training, identity))
+        identity = _identity(made, normals, training.seed)
+        made.fit(ImageFiles(normals, made.image_size), replace(training, identity=identity))
         seconds = time.monotonic() - start
         calibration = _calibrate(made, held_out, rate, training)
         facts = {
@@ -175,7 +178,7 @@ class Inspector:
         modelfile.write(path, facts, tensors)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> Inspector:
         """Read a model file and repeat its self-test.
 
         Raises:
@@ -187,10 +190,10 @@ class Inspector:
             calibration = Calibration.from_dict(facts.pop("calibration"))
             test = facts.pop("self_test")
             detector = build(find(facts["detector"]), next(iter(find(facts["detector"]).presets)), facts["params"])
-            detector.restore({key: torch.from_numpy(value) for key, value in arrays.items()})
+            _check_frozen(path, facts, detector)
         except KeyError as error:
             raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
-        _check_frozen(path, facts, detector)
+        detector.restore({key: torch.from_numpy(value) for key, value in arrays.items()})
         _check_self_test(path, detector, test, calibration)
         return cls(detector, calibration, facts)
 
@@ -209,6 +212,19 @@ def _rate(n: int, wanted: float | None) -> float:
     return best_rate(n)
 
 
+def _check_readable(paths: Sequence[Path], training: Training) -> None:
+    """Decode every image once, for a header says nothing of what follows it, and training may take hours."""
+    bad, start = [], time.monotonic()
+    for done, path in enumerate(paths, 1):
+        try:
+            images.decode(path)
+        except ImageError as error:
+            bad.append(str(error))
+        training.progress("check", done, len(paths), (time.monotonic() - start) / done * (len(paths) - done))
+    if bad:
+        raise ImageError(f"{len(bad)} of {len(paths)} images cannot be used: {' | '.join(bad)}")
+
+
 def _calibrate(detector: Detector, held_out: Sequence[Path], rate: float, training: Training) -> Calibration:
     files = ImageFiles(held_out, detector.image_size)
     scores: list[Tensor] = []
@@ -223,14 +239,9 @@ def _calibrate(detector: Detector, held_out: Sequence[Path], rate: float, traini
 
 def _identity(detector: Detector, normals: Sequence[Path], seed: int) -> str:
     """What a checkpoint must agree on."""
-    what = repr((detector.name, detector.params(), seed, [path.name for path in normals]))
+    files = [(path.name, path.stat().st_size) for path in normals]
+    what = repr((detector.name, detector.params(), seed, files))
     return hashlib.blake2b(what.encode(), digest_size=8).hexdigest()
-
-
-def _identified(training: Training, identity: str) -> Training:
-    from dataclasses import replace
-
-    return replace(training, identity=identity)
 
 
 def _versions() -> dict[str, str]:
@@ -278,6 +289,5 @@ def _check_self_test(path: str | Path, detector: Detector, test: Mapping[str, An
     then = torch.tensor([test["score"], *test["map"]])
     slack = 0.01 * then.abs() + 0.01 * torch.tensor([calibration.threshold] + 64 * [calibration.pixel_threshold]).abs()
     if not bool(((here - then).abs() <= slack).all()):
-        raise ModelFileError(
-            f"{path} fails its self-test: a score of {test['score']:.4g} came out as {float(said.scores[0]):.4g}; fit again with these versions"
-        )
+        then_and_here = f"a score of {test['score']:.4g} came out as {float(said.scores[0]):.4g}"
+        raise ModelFileError(f"{path} fails its self-test: {then_and_here}; fit again with these versions")

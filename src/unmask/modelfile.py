@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from unmask.errors import ModelFileError
 FORMAT = 1
 """Raised when a file could not be understood by an older version any more."""
 
-KEY = "unmask"
+KEY, CHECKSUM = "unmask", "checksum"
 
 
 def write(path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
@@ -29,19 +31,23 @@ def write(path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, np.n
     Raises:
         ModelFileError: the place cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    header = {KEY: json.dumps({"format": FORMAT, **facts})}
+    arrays = {key: np.asarray(value, order="C") for key, value in tensors.items()}
+    text = json.dumps({**facts, "format": FORMAT})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary, header)
+        save_file(arrays, temporary, {KEY: text, CHECKSUM: _checksum(text, arrays)})
         temporary.replace(path)
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be written ({error.strerror or error}); give another place") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelFileError(f"{path} cannot be written ({reason}); give another place") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone already, or its folder is none
+            temporary.unlink()
 
 
 def facts_of(path: str | Path) -> dict[str, Any]:
@@ -50,19 +56,7 @@ def facts_of(path: str | Path) -> dict[str, Any]:
     Raises:
         ModelFileError: the file is missing, damaged, something else, or newer than this version.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(f"there is no model file {path}; make one with: unmask fit IMAGES -o {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(KEY)
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is damaged or no model file ({error}); copy it again or fit a new one") from error
-    if text is None:
-        raise ModelFileError(f"{path} holds tensors but no unmask model; give a file written by unmask fit")
-    return _checked(path, text)
+    return _checked(Path(path), _header(Path(path))[KEY])
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -76,8 +70,36 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """
     from safetensors.numpy import load_file
 
-    facts = facts_of(path)
-    return facts, load_file(path)
+    path = Path(path)
+    header = _header(path)
+    facts, tensors = _checked(path, header[KEY]), load_file(path)
+    if header.get(CHECKSUM) != _checksum(header[KEY], tensors):
+        raise ModelFileError(f"{path} is damaged: its checksum differs; copy it again or fit a new one")
+    return facts, tensors
+
+
+def _header(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}; make one with: unmask fit IMAGES -o {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is damaged or no model file ({error}); copy it again or fit a new one") from error
+    if KEY not in header:
+        raise ModelFileError(f"{path} holds tensors but no unmask model; give a file written by unmask fit")
+    return header
+
+
+def _checksum(text: str, tensors: Mapping[str, np.ndarray]) -> str:
+    """Of all that a file holds: a flipped bit in a threshold or a weight would otherwise pass for a model."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for key in sorted(tensors):
+        digest.update(f"{key} {tensors[key].dtype} {tensors[key].shape}".encode())
+        digest.update(tensors[key].tobytes())
+    return digest.hexdigest()
 
 
 def _checked(path: Path, text: str) -> dict[str, Any]:

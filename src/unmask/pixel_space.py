@@ -41,6 +41,7 @@ class PixelSpace(nn.Module):
     repair_names = ("repair",)
     extra_names = ()
     local_names = ("damage", "repair")
+    whole_names = ()
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import signal
@@ -11,22 +12,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
-from unmask.errors import ModelFileError, SettingError, TrainingStopped
+from unmask.errors import ModelFileError, SettingError, TrainingStopped, UnmaskError
 
 CHECKPOINT_SECONDS = 20.0
 """How much work a `kill -9` can cost; writing one takes some 50 ms."""
 
 
+@runtime_checkable
 class Progress(Protocol):
-    """Told of each step: `done` of `total` in a named stage, with the seconds that are left of it."""
+    """Told of each step."""
 
-    def __call__(self, stage: str, done: int, total: int, seconds_left: float) -> None: ...
+    def __call__(self, stage: str, done: int, total: int, seconds_left: float) -> None:
+        """`done` of `total` steps of a named stage are over; the rest takes so many seconds."""
 
 
 def silent(stage: str, done: int, total: int, seconds_left: float) -> None:
@@ -82,18 +86,9 @@ class Trainer:
 
     def __init__(self, training: Training) -> None:
         self.training = training
-        parallel = training.devices * training.nodes > 1
-        try:
-            self.fabric = Fabric(
-                accelerator=training.device,
-                devices=training.devices,
-                num_nodes=training.nodes,
-                strategy="ddp" if parallel else "auto",
-                precision="bf16-mixed" if _fast_bf16(training.device) else "32-true",
-            )
-        except Exception as error:  # Fabric raises several unrelated kinds
-            raise SettingError(f"cannot use {training.devices} device(s) of kind {training.device}: {error}") from error
-        self.fabric.launch()
+        with _quiet():
+            self.fabric = _fabric(training)
+            self.fabric.launch()
         self.device = self.fabric.device
 
     def autocast(self) -> Any:
@@ -130,13 +125,13 @@ class Trainer:
         Raises:
             TrainingStopped: Ctrl-C; the last step is kept in the checkpoint.
         """
-        torch.manual_seed(self.training.seed)
         optimiser = torch.optim.AdamW(_decay_groups(module, weight_decay), lr=lr, betas=betas)
         clock = _Clock(steps, 60 * time_share * (self.training.max_minutes or math.inf))
-        clock.resume(*self._restore(stage, module, optimiser))
         wrapped, fast_optimiser = self.fabric.setup(module, optimiser)
+        clock.resume(*self._restore(stage, module, optimiser))  # last: the optimiser's state follows the device
         module.train()
-        with _interruptible() as interrupted:
+        with _interruptible() as interrupted, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.training.seed)
             while (position := self._agree(math.inf if interrupted() else clock.position())) < 1:
                 for group in fast_optimiser.param_groups:
                     group["lr"] = lr * schedule(position, warm_up)
@@ -156,6 +151,10 @@ class Trainer:
         self.training.progress(stage, steps, steps, 0.0)
 
     def _mine(self, part: Tensor) -> Tensor:
+        if len(part) % self.fabric.world_size:
+            raise SettingError(
+                f"a batch of {len(part)} cannot be shared by {self.fabric.world_size} processes; make it a multiple"
+            )
         return part[self.fabric.global_rank :: self.fabric.world_size].to(self.device)
 
     def _agree(self, position: float) -> float:
@@ -187,18 +186,27 @@ class Trainer:
         temporary.replace(path)
 
     def _restore(self, stage: str, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
-        path = self._path(stage)
-        if path is None or not self.training.resume or not path.exists():
+        """The first process reads, for another machine may not have the file; all go on from what it found."""
+        kept = self.fabric.broadcast(self._found(stage) if self.fabric.is_global_zero else None)
+        if isinstance(kept, UnmaskError):
+            raise kept
+        if kept is None:
             return 0, 0.0
-        try:
-            kept = torch.load(path, weights_only=True, map_location="cpu")
-        except Exception as error:
-            raise ModelFileError(f"{path} cannot be read ({error}); delete it and start again") from error
-        if kept["identity"] != self.training.identity:
-            raise SettingError(f"{path.parent} was made with other images or settings; run without --resume")
         module.load_state_dict(kept["module"])
         optimiser.load_state_dict(kept["optimiser"])
         return int(kept["step"]), float(kept["spent"])
+
+    def _found(self, stage: str) -> dict[str, Any] | UnmaskError | None:
+        """A stage's checkpoint, or what is wrong with it."""
+        path = self._path(stage)
+        if path is None or not self.training.resume or not path.exists():
+            return None
+        try:
+            kept: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            same = kept["identity"] == self.training.identity
+        except Exception as error:  # torch, zip and pickle raise many unrelated kinds
+            return ModelFileError(f"{path} cannot be read ({_first_line(error)}); delete it and start again")
+        return kept if same else SettingError(f"{path.parent} is of other images or settings; run without --resume")
 
     def _stopped(self, stage: str, step: int, steps: int) -> str:
         if self.training.checkpoints is None:
@@ -231,7 +239,8 @@ class _Clock:
 
     def position(self) -> float:
         """How much of the stage is over, in [0, 1], by steps or by time, whichever ends first."""
-        return max(self.done / self.steps, self.seconds() / self.limit)
+        by_steps = 1.0 if self.done >= self.steps else self.done / self.steps
+        return max(by_steps, self.seconds() / self.limit)
 
     def seconds_left(self) -> float:
         pace = (time.monotonic() - self.start) / max(1, self.done - self.started_at)
@@ -242,6 +251,38 @@ class _Clock:
             return False
         self.kept = time.monotonic()
         return True
+
+
+def _fabric(training: Training) -> Fabric:
+    """A static graph lets a stage train a part of its module, and takes no time for it in each step."""
+    parallel = training.devices * training.nodes > 1
+    try:
+        return Fabric(
+            accelerator=training.device,
+            devices=training.devices,
+            num_nodes=training.nodes,
+            strategy=DDPStrategy(static_graph=True) if parallel else "auto",
+            precision="bf16-mixed" if _fast_bf16(training.device) else "32-true",
+        )
+    except Exception as error:  # Fabric raises several unrelated kinds
+        wanted = f"{training.devices} device(s) of kind {training.device}"
+        raise SettingError(f"cannot use {wanted}: {_first_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Fabric tells of its precision and processes; the user did not ask."""
+    log = logging.getLogger("lightning_fabric")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -75,7 +75,7 @@ class Detector(nn.Module):
         self.check_fitted()
         return {key: value.detach().cpu() for key, value in self.state_dict().items() if not _is_frozen(key)}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> Self:
+    def restore(self, tensors: Mapping[str, Tensor]) -> Detector:
         """Take over what another instance with equal params has learned.
 
         Raises:

@@ -5,9 +5,9 @@
 3. Stage 2 shows damaged normal images; the decoder learns to repair them and to say which pixels are damaged.
 4. A pixel's score joins the mean damage probability over the heads, p, with the repair error, r.
 
-`space="pixels"` is the paper. `space="features"`, the default on a CPU, takes the cached feature maps of a frozen network
-for tokens, puts a bottleneck before the decoder, and adds two terms to the score: what the bottleneck misses, and the
-distance to the nearest normal feature.
+`space="pixels"` is the paper. `space="features"`, the default on a CPU, takes the cached feature maps of a frozen
+network for tokens, puts a bottleneck before the decoder, and adds two terms to the score: what the bottleneck misses,
+and the distance to the nearest normal feature.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ BASE: dict[str, Any] = {
     "decoder_heads": 16,
     "first_blocks": 6,
     "fresh_blocks": 6,
-    "mlp_ratio": 4.0,
     "mask_ratio": 0.75,
     "batch": 16,
     "smoothing": 4.0,
@@ -61,8 +60,8 @@ class ISSTAD(Detector):
     Args:
         space: "features" (cached feature maps of `backbone`) or "pixels" (the paper: a masked autoencoder of images).
         target: of the repair: "clean", the undamaged image (the abstract), or "input", the damaged one (the release).
-        combine: "fused" (terms standardised on normal images, then added), "product" (p * r, the image score its mean) or
-            "extended" ((1 + top 10 % of p) ** power_p * (1 + top 10 % of r) ** power_r, the extended paper).
+        combine: "fused" (terms standardised on normal images, then added), "product" (p * r, the image score its
+            mean) or "extended" ((1 + top 10 % of p) ** power_p * (1 + top 10 % of r) ** power_r, the extended paper).
         image_size: pixels along a side.
         backbone: of the features space; see `backbones.load`.
         encoder: of the pixels space; see `mae.SIZES`.
@@ -71,7 +70,7 @@ class ISSTAD(Detector):
         decoder_heads: of its attention.
         first_blocks: decoder blocks of stage 1.
         fresh_blocks: decoder blocks that stage 2 adds.
-        mlp_ratio: hidden width of a decoder block.
+        mlp_ratio: hidden width of a decoder block over its width (features space; the paper's decoder has 4).
         mask_ratio: share of tokens that stage 1 hides.
         stage1_steps: at least so many steps, and
         stage1_epochs: at least so many passes over the images.
@@ -80,7 +79,6 @@ class ISSTAD(Detector):
         batch: images of a training step.
         lr: highest learning rate of stage 2.
         versions: of each image that stage 2 caches in the pixels space.
-        drawn_share: of stage 2's damage that is drawn on images; the rest is made on features (features space).
         variance_share: that the bottleneck keeps (features space).
         bank_size: vectors of normal features (features space).
         smoothing: sigma of the gaussian over p and r, in pixels.
@@ -112,12 +110,11 @@ class ISSTAD(Detector):
         stage1_epochs: float = 0.0,
         stage2_steps: int = 200,
         stage2_epochs: float = 0.0,
-        batch: int = 32,
+        batch: int = 16,
         lr: float = 1e-3,
         versions: int = 6,
-        drawn_share: float = 0.5,
         variance_share: float = 0.97,
-        bank_size: int = 10_000,
+        bank_size: int = 5_000,
         smoothing: float = 8.0,
         power_p: float = 1.0,
         power_r: float = 1.0,
@@ -132,7 +129,7 @@ class ISSTAD(Detector):
         self.first_blocks, self.fresh_blocks, self.mask_ratio = first_blocks, fresh_blocks, mask_ratio
         self.stage1_steps, self.stage1_epochs = stage1_steps, stage1_epochs
         self.stage2_steps, self.stage2_epochs = stage2_steps, stage2_epochs
-        self.batch, self.lr, self.versions, self.drawn_share = batch, lr, versions, drawn_share
+        self.batch, self.lr, self.versions = batch, lr, versions
         self.variance_share, self.bank_size, self.smoothing = variance_share, bank_size, smoothing
         self.power_p, self.power_r = power_p, power_r
         self._build(seed=0)
@@ -150,11 +147,11 @@ class ISSTAD(Detector):
                 heads=self.decoder_heads,
                 first_blocks=self.first_blocks,
                 fresh_blocks=self.fresh_blocks,
-                mlp_ratio=self.mlp_ratio,
+                mlp_ratio=self.mlp_ratio if self.space == "features" else 4.0,
                 class_token=self.tokens.class_token,
             )
         names = ("damage", *self.tokens.repair_names, *self.tokens.extra_names)
-        self.fusion = Fusion(names, self.tokens.local_names)
+        self.fusion = Fusion(names, self.tokens.local_names, self.tokens.whole_names)
 
     def _feature_space(self) -> FeatureSpace:
         return FeatureSpace(
@@ -162,7 +159,6 @@ class ISSTAD(Detector):
             self.image_size,
             variance_share=self.variance_share,
             bank_size=self.bank_size,
-            drawn_share=self.drawn_share,
         )
 
     def _pixel_space(self) -> PixelSpace:
@@ -243,7 +239,8 @@ class ISSTAD(Detector):
         if self.combine == "fused":
             maps, scores = self.fusion(terms)
         else:
-            maps, scores = self._by_the_paper(terms[:, 0], terms[:, 1])
+            repair = terms[:, 1 : 1 + len(self.tokens.repair_names)].mean(1)
+            maps, scores = self._by_the_paper(terms[:, 0], repair)
         maps = F.interpolate(maps[:, None], size=self.image_size, mode="bilinear")[:, 0]
         return Prediction(maps, scores, self.tokens.picture(repaired))
 

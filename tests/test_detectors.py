@@ -1,0 +1,248 @@
+"""The contract of a detector, asked of everything in the registry in several configurations."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tiny import FEATURES, PIXELS, SIZE, Textures, planted, texture
+from unmask.backbones import checksum
+from unmask.detectors import DETECTORS, Detector, build, find, settings
+from unmask.errors import ModelFileError, NotFittedError, SettingError, UnmaskError
+from unmask.training import Training
+from unmask.types import Prediction
+
+CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "isstad features": ("isstad", FEATURES),
+    "isstad features, product, input": ("isstad", {**FEATURES, "combine": "product", "target": "input"}),
+    "isstad features, no drawn damage": ("isstad", {**FEATURES, "drawn_share": 0.0}),
+    "isstad pixels": ("isstad", PIXELS),
+    "isstad pixels, extended, input": ("isstad", {**PIXELS, "combine": "extended", "target": "input"}),
+}
+pytestmark = pytest.mark.filterwarnings("ignore:no pre-trained weights")
+
+
+def make(configuration: str, **more: Any) -> Detector:
+    name, overrides = CONFIGURATIONS[configuration]
+    return build(find(name), "fast", {**overrides, **more})
+
+
+def fitted(configuration: str, *, seed: int = 0, first: int = 0, n: int = 12, **more: Any) -> Detector:
+    detector = make(configuration, **more)
+    detector.fit(Textures(n, first), Training(seed=seed, device="cpu"))
+    return detector
+
+
+def new_images(n: int = 3) -> Tensor:
+    return torch.stack([texture(seed) for seed in range(500, 500 + n)])
+
+
+def same(a: Prediction, b: Prediction) -> bool:
+    return torch.equal(a.maps, b.maps) and torch.equal(a.scores, b.scores)
+
+
+@pytest.fixture(scope="module", params=CONFIGURATIONS)
+def configuration(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def detector(configuration: str) -> Detector:
+    """Fitted once a configuration; tests only look at it."""
+    return fitted(configuration)
+
+
+def test_every_detector_is_asked() -> None:
+    assert {name for name, _ in CONFIGURATIONS.values()} == {detector.name for detector in DETECTORS}
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_a_detector_says_what_it_is(kind: type[Detector]) -> None:
+    assert kind.paper
+    assert "fast" in kind.presets
+    for preset in kind.presets.values():
+        assert set(preset) <= set(settings(kind))
+    documented = kind.__doc__ or ""
+    assert [name for name in settings(kind) if f"{name}:" not in documented] == []
+
+
+def test_its_arguments_rebuild_it(detector: Detector) -> None:
+    params = detector.params()
+    assert set(params) == set(settings(type(detector)))
+    assert build(type(detector), "fast", params).params() == params
+
+
+def test_settings_as_text_are_the_same_settings(configuration: str) -> None:
+    name, overrides = CONFIGURATIONS[configuration]
+    as_text = {key: str(value) for key, value in overrides.items()}
+    assert build(find(name), "fast", as_text).params() == make(configuration).params()
+
+
+def test_predict_before_fit_says_so(configuration: str) -> None:
+    unfitted = make(configuration)
+    with pytest.raises(NotFittedError, match="fit"):
+        unfitted.predict(new_images())
+    with pytest.raises(NotFittedError, match="fit"):
+        unfitted.learned()
+
+
+def test_shapes_and_kinds(detector: Detector) -> None:
+    said = detector.predict(new_images(3))
+    assert (said.maps.shape, said.maps.dtype) == ((3, SIZE, SIZE), torch.float32)
+    assert (said.scores.shape, said.scores.dtype) == ((3,), torch.float32)
+    assert said.maps.isfinite().all()
+    assert said.scores.isfinite().all()
+    if said.restored is not None:
+        assert said.restored.shape == (3, 3, SIZE, SIZE)
+        assert 0 <= said.restored.min() <= said.restored.max() <= 1
+
+
+def test_a_batch_equals_its_images_one_by_one(detector: Detector) -> None:
+    images = torch.stack([texture(500), planted(texture(501)), texture(502)])
+    together = detector.predict(images)
+    for i, image in enumerate(images):
+        alone = detector.predict(image[None])
+        torch.testing.assert_close(alone.maps[0], together.maps[i], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(alone.scores[0], together.scores[i], rtol=1e-3, atol=1e-4)
+
+
+def test_looking_changes_nothing(detector: Detector) -> None:
+    images = new_images()
+    before = images.clone()
+    first = detector.predict(images)
+    assert torch.equal(images, before)
+    assert same(detector.predict(images), first)
+
+
+def test_learning_leaves_the_images_alone(configuration: str) -> None:
+    images = Textures(12)
+    before = [image.clone() for image in images.images]
+    make(configuration).fit(images, Training(device="cpu"))
+    assert all(torch.equal(a, b) for a, b in zip(images.images, before, strict=True))
+
+
+def test_the_seed_decides(configuration: str, detector: Detector) -> None:
+    torch.rand(3)  # what was drawn before must not matter
+    images = new_images()
+    assert same(fitted(configuration).predict(images), detector.predict(images))
+    assert not same(fitted(configuration, seed=1).predict(images), detector.predict(images))
+
+
+def test_learning_leaves_the_random_numbers_of_others_alone(configuration: str) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    fitted(configuration)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_second_fit_forgets_the_first(configuration: str, detector: Detector) -> None:
+    twice = fitted(configuration, first=100, n=9, seed=5)
+    twice.fit(Textures(12), Training(device="cpu"))
+    assert same(twice.predict(new_images()), detector.predict(new_images()))
+
+
+def test_what_it_learned_makes_another_its_equal(configuration: str, detector: Detector) -> None:
+    other = make(configuration).restore(detector.learned())
+    assert same(other.predict(new_images()), detector.predict(new_images()))
+    again = other.learned()
+    assert all(torch.equal(again[key], value) for key, value in detector.learned().items())
+
+
+def test_what_it_learned_is_whole(configuration: str, detector: Detector) -> None:
+    learned = detector.learned()
+    assert not any("backbone" in key for key in learned), "frozen weights are named, not stored"
+    short = dict(list(learned.items())[1:])
+    with pytest.raises(ModelFileError, match="fit again"):
+        make(configuration).restore(short)
+    with pytest.raises(ModelFileError, match="fit again"):
+        make(configuration).restore({**learned, "foreign": torch.zeros(1)})
+
+
+def test_tensors_of_other_settings_are_refused(configuration: str, detector: Detector) -> None:
+    with pytest.raises(ModelFileError, match="fit again"):
+        make(configuration, decoder_dim=64).restore(detector.learned())
+
+
+def test_frozen_weights_have_a_checksum(configuration: str, detector: Detector) -> None:
+    frozen = {name: value for name, value in detector.named_modules() if name.split(".")[-1] == "backbone"}
+    assert len(detector.frozen()) == len(frozen)
+    for module in frozen.values():
+        net = module.get_submodule("net")
+        assert detector.frozen() == {"tiny": checksum(net.state_dict())}
+        changed = {key: value.clone() for key, value in net.state_dict().items()}
+        next(iter(changed.values())).view(-1)[0] += 1e-3
+        assert checksum(changed) not in detector.frozen().values()
+    assert make(configuration).frozen() == detector.frozen()
+
+
+@pytest.mark.parametrize(
+    ("configuration", "steps"), [("isstad features", 10), ("isstad features, product, input", 40)], ids=str
+)
+def test_a_planted_defect_is_the_peak(configuration: str, steps: int) -> None:
+    detector = make(configuration, image_size=128, stage1_steps=steps, stage2_steps=steps, batch=8, smoothing=4.0)
+    detector.fit(Textures(24, size=128), Training(device="cpu"))
+    normal = detector.predict(torch.stack([texture(500 + i, 128) for i in range(6)]))
+    for x, y in [(16, 16), (80, 48), (48, 80)]:
+        said = detector.predict(planted(texture(600 + x, 128), x, y, 16)[None])
+        peak_y, peak_x = divmod(int(said.maps[0].argmax()), 128)
+        assert (x <= peak_x < x + 16, y <= peak_y < y + 16) == (True, True), (peak_x, peak_y)
+        assert said.scores[0] > normal.scores.max()
+
+
+def test_a_planted_defect_raises_the_score_in_pixels() -> None:
+    detector = fitted("isstad pixels", n=12, stage1_steps=20, stage2_steps=30, batch=8)
+    images = new_images(6)
+    damaged = torch.stack([planted(image) for image in images])
+    assert detector.predict(damaged).scores.min() > detector.predict(images).scores.max()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"space": "time"},
+        {"target": "dirty"},
+        {"combine": "glued"},
+        {"backbone": "resnet"},
+        {"image_size": 100},
+        {"image_size": "large"},
+        {"decoder_heads": 3},
+        {"batc": 3},
+        {"space": "pixels", "encoder": "vit_giant"},
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_one_line(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingError) as caught:
+        make("isstad features", **wrong)
+    assert "\n" not in str(caught.value)
+    assert str(list(wrong.values())[-1]) in str(caught.value) or "batc" in str(caught.value)
+
+
+def test_a_wrong_preset_is_one_line() -> None:
+    with pytest.raises(SettingError, match="it has fast, base, paper"):
+        build(find("isstad"), "slow", {})
+    with pytest.raises(SettingError, match="there are: isstad"):
+        find("isstat")
+
+
+def test_too_few_images_are_one_line(configuration: str) -> None:
+    with pytest.raises(UnmaskError) as caught:
+        fitted(configuration, n=3)
+    assert "3" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_repaired_image_is_shown_where_there_is_one() -> None:
+    pixels = fitted("isstad pixels").predict(new_images())
+    assert pixels.restored is not None
+    assert pixels.restored.std() > 0
+    assert fitted("isstad features").predict(new_images()).restored is None
+
+
+def test_the_paper_s_scores_follow_from_its_map() -> None:
+    """Its product's image score is the mean of the map."""
+    said = fitted("isstad pixels", combine="product").predict(new_images())
+    torch.testing.assert_close(said.maps.mean((1, 2)), said.scores)
+    assert said.maps.min() >= 0

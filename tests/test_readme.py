@@ -1,0 +1,123 @@
+"""What the README and the docs say is true: their examples run, their tables and trees are those of the code."""
+
+import functools
+import json
+import re
+import runpy
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tiny import FEATURES
+from unmask import samples
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def _lines(command: str) -> list[str]:
+    lines = [line for block in _blocks("console") for line in block.splitlines()]
+    return [line for line in lines if line.split()[0] == command]
+
+
+def _run(line: str) -> int:
+    from unmask.cli import app
+
+    return app(shlex.split(line)[1:], standalone_mode=False) or 0
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the examples name; all images small, and the preset `fast` tiny."""
+    from unmask.detectors import DETECTORS
+
+    monkeypatch.setitem(DETECTORS[0].presets, "fast", FEATURES)
+    monkeypatch.setattr(samples, "write", functools.partial(samples.write, size=64, n_train=120, n_good=4, n_bad=3))
+    samples.render("part", tmp_path / "drawn", size=64, n_train=120, n_good=3, n_bad=3)
+    (tmp_path / "drawn/train/good").rename(tmp_path / "photos")
+    (tmp_path / "drawn/test/good").rename(tmp_path / "new")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_examples_run_as_written(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in _lines("unmask"):
+        capsys.readouterr()
+        code = _run(line)
+        printed = capsys.readouterr().out
+        assert code == 0 or (code == 1 and "--fail-on-anomaly" in line), line
+        if "--json" in line:
+            rows = [json.loads(row) for row in printed.splitlines()]
+            assert [Path(row["path"]).name for row in rows] == ["000.png", "001.png", "002.png"]
+    for folder in ("report", "measured"):
+        assert {"index.html", "results.json", "results.parquet"} <= {one.name for one in (desk / folder).iterdir()}
+    fitted = (desk / "part.unmask").read_bytes()
+    names: dict[str, Any] = {}
+    for block in _blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102  this is our own README
+    assert names["result"].path == Path("new/000.png")
+    assert (desk / "part.unmask").read_bytes() != fitted, "the second example writes the model anew"
+
+
+def test_every_goal_of_make_and_every_extra_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    goals = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    for document in DOCUMENTS:
+        named = set(re.findall(r"(?:^|`)make ([a-z]+)", document.read_text(encoding="utf-8"), re.MULTILINE))
+        assert named <= goals, f"{document.name} names goals that the Makefile lacks: {named - goals}"
+    assert {"demo", "test"} <= {line.split()[1] for line in _lines("make")}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (install,) = _lines("pip")
+    assert set(re.findall(r"\[(\w+)\]", install)) <= set(extras)
+
+
+@pytest.mark.parametrize("file", sorted({file for file, _ in GENERATE["PARTS"]}))
+def test_generated_parts_are_those_of_the_code_and_the_results(file: str) -> None:
+    assert (ROOT / file).read_text(encoding="utf-8") == GENERATE["generated"](file), "run: make docs"
+
+
+def test_the_benchmark_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
+    assert GENERATE["benchmark_table"](tmp_path) == GENERATE["NO_FIGURES"]
+    makings = {"cores": 2, "processor": "P", "versions": {"torch": "9"}, "commit": "abc", "settings": {"lr": "1"}}
+    row = (
+        dict.fromkeys(GENERATE["COLUMNS"], 0.5) | {"dataset": "bolt", "detector": "isstad", "preset": "fast"} | makings
+    )
+    seeds = ((0.9, [0.8, 0.9]), (1.0, [0.9, 1.0]))
+    rows = [row | {"image_auroc": mean, "image_auroc_interval": ends, "aupro": None} for mean, ends in seeds]
+    (tmp_path / "bolt.json").write_text(json.dumps({"command": "python run.py", "rows": rows}))
+    table = GENERATE["benchmark_table"](tmp_path).splitlines()
+    assert table[2].startswith(
+        "| bolt | isstad fast lr=1 | 2 | 0.950 ± 0.071 | 0.850 to 0.950 | 0.500 ± 0.000 | - | 0.500 ± 0.000 |"
+    )
+    assert table[3:] == ["", "- `python run.py` at commit abc on 2 cores of P, torch 9."]
+
+
+def test_the_tree_lists_every_module_and_nothing_else() -> None:
+    (tree,) = _blocks("text")
+    listed, folders = set(), [""]
+    for line in tree.splitlines():
+        name, _, phrase = line.strip().partition(" ")
+        depth = (len(line) - len(line.lstrip())) // 2
+        path = folders[depth] + name
+        if name.endswith("/"):
+            folders[depth + 1 :] = [path]
+        listed.add(path)
+        assert (ROOT / path).exists(), f"{path} is listed and not there"
+        assert phrase.strip() or name.endswith("/")
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "src/unmask").rglob("*.py")}
+    assert modules == {path for path in listed if path.endswith(".py")}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
+        assert "://" in target or (document.parent / target).exists(), f"{document.name}: no {target}"

@@ -1,0 +1,298 @@
+"""The loop learns, stops when told, goes on where it stopped, and does the same on two processes as on one."""
+
+import math
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tiny import FEATURES, PIXELS, Textures, environment, run_python, write_textures
+from unmask.datasets import load
+from unmask.detectors import Detector, build, find
+from unmask.errors import ModelFileError, SettingError, TrainingStopped
+from unmask.inspector import ImageFiles
+from unmask.modelfile import read
+from unmask.training import Trainer, Training, draws, schedule
+
+BOTH = [{**FEATURES, "stage1_steps": 4, "stage2_steps": 4}, {**PIXELS, "stage2_steps": 4}]
+
+
+class Regression(nn.Module):
+    """A module that returns its loss, as the loop wants it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+        nn.init.zeros_(self.line.weight)
+        nn.init.zeros_(self.line.bias)
+        self.losses: list[float] = []
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        loss = ((self.line(x).float()[:, 0] - y) ** 2).mean()
+        self.losses.append(float(loss.detach()))
+        return loss
+
+
+def points(step: int) -> tuple[Tensor, Tensor]:
+    x = torch.randn(32, 3, generator=draws(0, "points", step))
+    return x, x @ torch.tensor([1.0, -2.0, 0.5]) + 3
+
+
+def learn(training: Training, steps: int = 30, lr: float = 0.2) -> Regression:
+    module = Regression()
+    Trainer(training).run("stage 1", module, points, steps=steps, lr=lr)
+    return module
+
+
+def cpu(**more: Any) -> Training:
+    return Training(device="cpu", **more)
+
+
+def weights(module: nn.Module) -> Tensor:
+    return torch.cat([value.detach().flatten().float() for value in module.state_dict().values()])
+
+
+def interrupt_at(step: int) -> Callable[[str, int, int, float], None]:
+    def progress(stage: str, done: int, total: int, seconds_left: float) -> None:
+        if (stage, done) == ("stage 1", step):
+            signal.raise_signal(signal.SIGINT)
+
+    return progress
+
+
+# --- the loop --------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_falls() -> None:
+    losses = learn(cpu(), steps=80).losses
+    assert len(losses) == 80
+    assert sum(losses[-5:]) < 0.05 * sum(losses[:5])
+
+
+@pytest.mark.parametrize(
+    ("position", "wanted"),
+    [
+        (0.0, 0.01 / 0.11),
+        (0.05, 0.06 / 0.11 * 0.5 * (1 + math.cos(0.05 * math.pi))),
+        (0.1, 0.5 * (1 + math.cos(0.1 * math.pi))),
+        (0.5, 0.5),
+        (1.0, 0.0),
+        (1.3, 0.0),
+    ],
+)
+def test_the_learning_rate_rises_then_follows_a_cosine(position: float, wanted: float) -> None:
+    assert schedule(position, 0.1) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_only_matrices_decay() -> None:
+    """Without a gradient AdamW's step is the decay alone."""
+    module = nn.Module()
+    module.matrix, module.vector = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    module.forward = lambda x: 0.0 * (module.matrix.sum() + module.vector.sum() + x.sum())
+    Trainer(cpu()).run("stage 1", module, lambda step: (torch.ones(1),), steps=1, lr=0.1, weight_decay=0.5, warm_up=0.0)
+    torch.testing.assert_close(module.matrix.detach(), torch.full((2, 2), 1 - 0.1 * 0.5))
+    assert torch.equal(module.vector.detach(), torch.ones(2))
+
+
+def test_progress_is_told_of_every_step() -> None:
+    told: list[tuple[str, int, int, float]] = []
+    learn(cpu(progress=lambda *state: told.append(state)), steps=4)
+    assert [state[:3] for state in told] == [("stage 1", min(i, 4), 4) for i in range(1, 6)]
+    assert all(state[3] >= 0 for state in told)
+    assert told[-1][3] == 0
+
+
+def test_no_steps_leave_everything_as_it_was() -> None:
+    assert torch.equal(weights(learn(cpu(), steps=0)), torch.zeros(4))
+
+
+def test_the_time_limit_holds() -> None:
+    module, start = Regression(), time.monotonic()
+
+    def slow_points(step: int) -> tuple[Tensor, Tensor]:
+        time.sleep(0.01)
+        return points(step)
+
+    Trainer(cpu(max_minutes=0.5 / 60)).run("stage 1", module, slow_points, steps=100_000, lr=0.2)
+    assert 0.4 < time.monotonic() - start < 3
+    assert 5 < len(module.losses) < 60
+    assert module.losses[-1] < 0.2 * module.losses[0], "the schedule is squeezed, so even a short fit ends well"
+
+
+def test_random_numbers_depend_on_the_seed_and_the_purpose_alone() -> None:
+    def first(seed: int, *what: object) -> float:
+        return float(torch.rand(1, generator=draws(seed, *what)))
+
+    assert first(0, "a", 1) == first(0, "a", 1)
+    assert len({first(seed, what, step) for seed in (0, 1) for what in "ab" for step in (0, 1)}) == 8
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"device": "tpu"}, "tpu"),
+        ({"devices": 0}, "0"),
+        ({"nodes": -1}, "-1"),
+        ({"max_minutes": 0}, "max-minutes"),
+    ],
+    ids=str,
+)
+def test_a_wrong_training_is_one_line(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingError, match=said) as caught:
+        Training(**wrong)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_an_absent_device_is_one_line() -> None:
+    with pytest.raises(SettingError, match="cuda") as caught:
+        Trainer(Training(device="cuda"))
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_said_that_was_not_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    learn(cpu(), steps=2)
+    assert capfd.readouterr() == ("", "")
+
+
+# --- stopping and going on -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [1, 13, 29])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stop: int) -> None:
+    training = cpu(checkpoints=tmp_path)
+    with pytest.raises(TrainingStopped, match=f"step {stop} of 30.*--resume"):
+        learn(replace(training, progress=interrupt_at(stop)))
+    resumed = learn(replace(training, resume=True))
+    assert len(resumed.losses) == 30 - stop
+    assert torch.equal(weights(resumed), weights(learn(cpu())))
+
+
+def test_without_resume_a_checkpoint_is_not_used(tmp_path: Path) -> None:
+    with pytest.raises(TrainingStopped):
+        learn(cpu(checkpoints=tmp_path, progress=interrupt_at(3)))
+    assert len(learn(cpu(checkpoints=tmp_path)).losses) == 30
+
+
+def test_a_finished_stage_is_not_repeated(tmp_path: Path) -> None:
+    first = learn(cpu(checkpoints=tmp_path))
+    again = learn(cpu(checkpoints=tmp_path, resume=True))
+    assert again.losses == []
+    assert torch.equal(weights(again), weights(first))
+
+
+def test_an_interruption_without_checkpoints_says_that_nothing_is_kept() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(TrainingStopped, match="nothing is kept"):
+        learn(cpu(progress=interrupt_at(2)))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    learn(cpu(checkpoints=tmp_path, identity="these images"))
+    with pytest.raises(SettingError, match="other images or settings"):
+        learn(cpu(checkpoints=tmp_path, identity="those images", resume=True))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None], ids=["empty", "foreign", "cut"])
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, content: bytes | None) -> None:
+    learn(cpu(checkpoints=tmp_path))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-200] if content is None else content)
+    with pytest.raises(ModelFileError, match="delete it") as caught:
+        learn(cpu(checkpoints=tmp_path, resume=True))
+    assert "\n" not in str(caught.value)
+
+
+def fit(settings: dict[str, Any], training: Training) -> Detector:
+    detector = build(find("isstad"), "fast", settings)
+    with warnings.catch_warnings(action="ignore"):
+        detector.fit(Textures(12), training)
+    return detector
+
+
+def test_a_detector_s_fit_resumes_exactly(tmp_path: Path) -> None:
+    def interrupt(stage: str, done: int, total: int, seconds_left: float) -> None:
+        if (stage, done) == ("stage 2", 2):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(TrainingStopped, match="stage 2 at step 2 of 4"):
+        fit(BOTH[0], cpu(checkpoints=tmp_path, progress=interrupt))
+    resumed, whole = fit(BOTH[0], cpu(checkpoints=tmp_path, resume=True)).learned(), fit(BOTH[0], cpu()).learned()
+    assert all(torch.equal(resumed[key], value) for key, value in whole.items())
+
+
+KILLABLE = """
+import sys, time
+from unmask import cli, training
+
+take = training.Trainer._mine
+training.Trainer._mine = lambda self, part: (time.sleep(0.1), take(self, part))[1]
+training.CHECKPOINT_SECONDS = 0.0
+cli.main()
+"""
+
+
+def test_a_killed_fit_goes_on_and_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    write_textures(tmp_path / "good", 24)
+    steps = {**FEATURES, "stage1_steps": 3, "stage2_steps": 12}
+    settings = [part for key, value in steps.items() for part in ("--set", f"{key}={value}")]
+    command = ["fit", "good", "-o", "killed.unmask", "--device", "cpu", "--false-alarm-rate", "0.5", *settings]
+    victim = subprocess.Popen(
+        [sys.executable, "-c", KILLABLE, *command], env=environment(), cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    checkpoint = tmp_path / "killed.unmask.partial" / "stage_2.pt"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and victim.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    victim.kill()
+    assert victim.wait(10) == -signal.SIGKILL, "it was killed in the middle"
+    assert 0 < torch.load(checkpoint, weights_only=True)["step"] < 12
+    resumed = run_python("-m", "unmask", *command, "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert not checkpoint.parent.exists()
+    split = load(tmp_path / "good")
+    whole = build(find("isstad"), "fast", steps)
+    whole.fit(ImageFiles(split.normals, whole.image_size), cpu())
+    _, found = read(tmp_path / "killed.unmask")
+    for key, value in whole.learned().items():
+        torch.testing.assert_close(torch.from_numpy(found[key]), value)
+
+
+# --- two processes ---------------------------------------------------------------------------------------------------
+
+DRIVER = """
+import os, sys, torch
+from test_training import fit_both
+
+if __name__ == "__main__":
+    decoders = fit_both(devices=2)
+    torch.save(decoders, f"{os.environ['LOCAL_RANK']}.pt")
+"""
+
+
+def fit_both(devices: int) -> list[Tensor]:
+    """The decoder's weights in both spaces, all in one."""
+    return [weights(fit(settings, cpu(devices=devices)).get_submodule("decoder")) for settings in BOTH]
+
+
+def test_two_processes_learn_together_what_one_learns(tmp_path: Path) -> None:
+    (tmp_path / "driver.py").write_text(DRIVER, encoding="utf-8")
+    done = run_python("driver.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    for settings, together, other, alone in zip(BOTH, first, second, fit_both(devices=1), strict=True):
+        before = weights(build(find("isstad"), "fast", settings).get_submodule("decoder"))
+        assert torch.equal(together, other)
+        learned = (alone - before).norm()
+        assert learned > 0.1
+        assert (together - alone).norm() < 0.1 * learned, "up to the rounding of half precision"
