@@ -49,6 +49,11 @@ def test_any_safetensors_reader_reads_it(model: Path) -> None:
     assert set(load_file(model)) == set(TENSORS)
 
 
+def test_others_may_read_what_the_umask_allows(model: Path) -> None:
+    (model.parent / "plain").write_bytes(b"")
+    assert model.stat().st_mode == (model.parent / "plain").stat().st_mode
+
+
 def test_what_was_read_can_be_written_again(model: Path) -> None:
     before = model.read_bytes()
     write(model, *read(model))
@@ -111,12 +116,12 @@ def test_a_header_that_is_not_ours_is_refused(tmp_path: Path, text: str, said: s
 
 
 def test_a_failed_write_leaves_the_old_file(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half_written(tensors: object, path: Path, header: object) -> None:
-        Path(path).write_bytes(b"half")
+    def half_written(path: Path, content: bytes) -> int:
+        path.write_text("half", encoding="utf-8")
         raise OSError(28, "No space left on device")
 
     before = model.read_bytes()
-    monkeypatch.setattr("safetensors.numpy.save_file", half_written)
+    monkeypatch.setattr(Path, "write_bytes", half_written)
     with pytest.raises(ModelFileError, match=r"No space left on device.*give another place"):
         write(model, {"other": 1}, {})
     assert model.read_bytes() == before

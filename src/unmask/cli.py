@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Learn what good images look like, then show what does not belong in a new one.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
+UsageError = cast("type[Exception]", typer.BadParameter.__base__)  # of click, or of the copy of it inside typer
 
 Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
@@ -52,12 +54,13 @@ def fit(
     """Learn from good images; write a model file."""
     if output.is_dir():
         raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
+    _check_writable(output)
     split = _load(source, seed)
     with _torch(), _progress() as progress:
         from unmask.inspector import Inspector
         from unmask.training import Training, is_main_process
 
-        checkpoints = output.with_name(f"{output.name}.partial")
+        checkpoints = _checkpoints(output, resume)
         inspector = Inspector.train(
             split.normals,
             split.held_out,
@@ -86,6 +89,7 @@ def inspect(
 ) -> None:
     """Judge new images."""
     paths = _image_files(images)
+    _check_writable(report)
     inspector = _open(model)
     seen: list[bool] = []
     results = _printed(inspector.inspect_many(paths), seen, as_json)
@@ -111,6 +115,7 @@ def evaluate(
     eval_size: Annotated[int | None, typer.Option(help="Pixel metrics at this size; default: the masks' own.")] = None,
 ) -> None:
     """Measure a model on labelled test images, once, at the threshold it already has."""
+    _check_writable(report)
     inspector = _open(model)
     split = _load(dataset, inspector.facts["seed"])
     from rich.progress import track
@@ -189,16 +194,27 @@ def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2."""
     warnings.showwarning = _warn
     try:
-        app(standalone_mode=True)
+        code = app(sys.argv[1:] or ["--help"], prog_name="unmask", standalone_mode=False)
     except UnmaskError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("interrupted")
+    except UsageError as error:
+        _fail(_usage(error))
+    if code == INTERRUPTED:
+        typer.echo("unmask: interrupted", err=True)
+    sys.exit(code)
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"unmask: {message}", err=True)
+    """All processes of a machine make the same mistake; its first one tells."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        typer.echo(f"unmask: {message}", err=True)
     sys.exit(2)
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the words of a command, and where to read on."""
+    command = "unmask" if error.ctx is None else error.ctx.command_path
+    return f"{error.format_message()} See: {command} --help"
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -224,14 +240,13 @@ def _console() -> Any:
 
 @contextmanager
 def _torch() -> Iterator[None]:
-    """Say what to install where torch is missing."""
+    """Say what to install where torch or its company is missing."""
     try:
-        import torch  # noqa: F401
+        yield
     except ModuleNotFoundError as error:
         raise DependencyError(
             f"{error.name} is not installed, and this command needs it; run: pip install 'unmask[train]'"
         ) from error
-    yield
 
 
 def _load(source: Path, seed: int) -> Split:
@@ -250,6 +265,25 @@ def _open(model: Path) -> Inspector:
         from unmask.inspector import Inspector
 
         return Inspector.load(model)
+
+
+def _check_writable(place: Path | None) -> None:
+    """Before hours of work, not after them."""
+    if place is None:
+        return
+    nearest = next(path for path in (place.resolve(), *place.resolve().parents) if path.exists())
+    if not os.access(nearest, os.W_OK) or not (nearest.is_dir() or nearest == place.resolve()):
+        raise SettingError(f"{place} cannot be written: {nearest} does not allow it; give another place")
+
+
+def _checkpoints(output: Path, resume: bool) -> Path:
+    """The folder that lives beside a model file until it is finished."""
+    folder = output.with_name(f"{output.name}.partial")
+    if resume and not folder.exists():
+        _note(f"Note: there is no {folder} to go on from; starting from the beginning")
+    elif folder.exists() and not resume:
+        _note(f"Note: {folder} is left of an interrupted fit; this one starts afresh, --resume would go on")
+    return folder
 
 
 def _pairs(settings: list[str] | None) -> dict[str, str]:
@@ -306,14 +340,15 @@ def _say_fitted(inspector: Inspector, output: Path) -> None:
     calibration = inspector.calibration
     _note(
         f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB) after {inspector.facts['fit_seconds']:.0f} s. "
-        f"Scores above {calibration.threshold:.3g} are anomalous: at most {calibration.false_alarm_rate:.1%} false "
-        f"alarms, on average, by {calibration.n_held_out} held-out good images."
+        f"Images that score above {calibration.threshold:.3g} are anomalous; on average, at most "
+        f"{calibration.false_alarm_rate:.1%} of good images will ({calibration.n_held_out} were held out to know).\n"
+        f"Judge images with: unmask inspect {output} IMAGES"
     )
 
 
 def _shown(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+        return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return " - ".join(_shown(one) for one in value)
     return "-" if value is None else str(value)

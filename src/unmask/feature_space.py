@@ -67,7 +67,7 @@ class FeatureSpace(nn.Module):
         self.repair_names = tuple(f"repair {stride}" for stride in self.backbone.strides)
         self.whole_names = tuple(f"bottleneck {stride}" for stride in self.backbone.strides)
         self.extra_names = (*self.whole_names, "neighbour", "deep neighbour")
-        self.local_names = (self.repair_names[0], self.whole_names[0], "neighbour")  # the finest of each
+        self.local_names = (self.repair_names[0], self.whole_names[0], "neighbour", "deep neighbour")
         fine = [i for i, (_, side) in enumerate(self.shapes) if side >= self.grid]
         deep = [i for i, (_, side) in enumerate(self.shapes) if side <= self.grid]
         self.fine_bank = Bank(fine, self.grid * self.cells, bank_size)

@@ -24,7 +24,7 @@ class Fusion(nn.Module):
     Args:
         names: of the terms.
         local: those that make the map. All make the image score: deep features see more, and place it worse.
-        whole: those that judge the image as a whole: they count twice, by their peak and by their mean.
+        whole: those that judge the image as a whole: they count by their mean too, not by their peak alone.
         share: of a map whose mean is its peak.
     """
 
@@ -32,7 +32,6 @@ class Fusion(nn.Module):
     map_std: Tensor
     peak_mean: Tensor
     peak_std: Tensor
-    weights: Tensor
 
     def __init__(
         self, names: Sequence[str], local: Collection[str], whole: Collection[str] = (), share: float = 0.01
@@ -45,8 +44,6 @@ class Fusion(nn.Module):
         self.register_buffer("map_std", torch.ones(len(names), 1, 1))
         self.register_buffer("peak_mean", torch.zeros(len(names) + len(self.whole)))
         self.register_buffer("peak_std", torch.ones(len(names) + len(self.whole)))
-        weights = [2.0 if name in whole else 1.0 for name in names] + [2.0] * len(self.whole)
-        self.register_buffer("weights", torch.tensor(weights), persistent=False)
 
     def learn(self, terms: Iterable[Float[Tensor, "b n h w"]]) -> None:
         """Measure each term on normal images, as it would be on new ones."""
@@ -61,10 +58,10 @@ class Fusion(nn.Module):
         self.peak_mean, self.peak_std = peak.mean(0), peak.std(0, correction=0).clamp(min=1e-6)
 
     def forward(self, terms: Float[Tensor, "b n h w"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, " b"]]:
-        """The sum of the standardised local maps, and the weighted sum of the standardised image scores."""
+        """The sum of the standardised local maps, and of the standardised image scores."""
         maps = (terms - self.map_mean) / self.map_std
-        scores = (self._peaks(terms) - self.peak_mean) / self.peak_std @ self.weights
-        return maps[:, self.local].sum(1), scores
+        scores = (self._peaks(terms) - self.peak_mean) / self.peak_std
+        return maps[:, self.local].sum(1), scores.sum(1)
 
     def _peaks(self, terms: Float[Tensor, "b n h w"]) -> Float[Tensor, "b k"]:
         return torch.cat([top_mean(terms, self.share), terms[:, self.whole].mean((2, 3))], dim=1)

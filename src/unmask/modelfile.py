@@ -31,8 +31,7 @@ def write(path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, np.n
     Raises:
         ModelFileError: the place cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -40,11 +39,10 @@ def write(path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, np.n
     text = json.dumps({**facts, "format": FORMAT})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, temporary, {KEY: text, CHECKSUM: _checksum(text, arrays)})
+        temporary.write_bytes(save(arrays, {KEY: text, CHECKSUM: _checksum(text, arrays)}))  # save_file hides it: 0600
         temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelFileError(f"{path} cannot be written ({reason}); give another place") from error
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be written ({error.strerror}); give another place") from error
     finally:
         with suppress(OSError):  # it is gone already, or its folder is none
             temporary.unlink()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from unmask.errors import ModelFileError, SettingError, TrainingStopped, UnmaskError
 
+SUFFIX = ".checkpoint"
 CHECKPOINT_SECONDS = 20.0
 """How much work a `kill -9` can cost; writing one takes some 50 ms."""
 
@@ -47,7 +48,7 @@ class Training:
         devices: processes on this machine, each with a share of every batch.
         nodes: machines; start one process on each with MASTER_ADDR, MASTER_PORT and NODE_RANK set.
         max_minutes: of training; the learning-rate schedule is squeezed to end in time. None = no limit.
-        checkpoints: a folder for what a resumed fit needs; None = keep nothing.
+        checkpoints: a folder for what a resumed fit needs; another fit's are discarded there. None = keep nothing.
         resume: go on from `checkpoints`.
         identity: what a checkpoint must agree on (settings and images), so that nothing foreign is resumed.
         progress: told of each step.
@@ -90,6 +91,9 @@ class Trainer:
             self.fabric = _fabric(training)
             self.fabric.launch()
         self.device = self.fabric.device
+        if training.checkpoints and not training.resume and self.fabric.is_global_zero:
+            for left_over in training.checkpoints.glob(f"*{SUFFIX}"):  # or a later --resume would mix two fits
+                left_over.unlink()
 
     def autocast(self) -> Any:
         """The precision that training uses, as a context."""
@@ -165,7 +169,7 @@ class Trainer:
 
     def _path(self, stage: str) -> Path | None:
         folder = self.training.checkpoints
-        return None if folder is None else folder / f"{stage.replace(' ', '_')}.pt"
+        return None if folder is None else folder / f"{stage.replace(' ', '_')}{SUFFIX}"
 
     def _keep(self, stage: str, module: nn.Module, optimiser: torch.optim.Optimizer, step: int, spent: float) -> None:
         path = self._path(stage)

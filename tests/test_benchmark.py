@@ -1,0 +1,141 @@
+"""Figures against scikit-learn's, and what happens where there are no masks, no labels or one class."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from tiny import FEATURES, SIZE, write_dataset, write_textures
+from unmask.benchmark import evaluate
+from unmask.datasets import load
+from unmask.errors import DatasetError
+from unmask.images import resize_map
+from unmask.inspector import Inspector
+from unmask.training import Training
+from unmask.types import Split
+
+REQUIRED = set(
+    [
+        "detector",
+        "dataset",
+        "n_normal",
+        "n_heldout",
+        "n_test",
+        "image_auroc",
+        "image_ap",
+        "pixel_auroc",
+        "pixel_ap",
+        "aupro",
+        "f1_max",
+        "threshold",
+        "false_alarm_rate",
+        "recall",
+        "ms_per_image",
+    ]
+)
+PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "aupro")
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return load(write_dataset(tmp_path_factory.mktemp("set") / "weave", 24))
+
+
+@pytest.fixture(scope="module")
+def inspector(split: Split) -> Inspector:
+    return Inspector.train(
+        split.normals, split.held_out, settings=FEATURES, false_alarm_rate=0.3, training=Training(device="cpu")
+    )
+
+
+def test_the_figures_are_those_of_scikit_learn(inspector: Inspector, split: Split) -> None:
+    figures = evaluate(inspector, split)
+    results = list(inspector.inspect_many([sample.path for sample in split.test]))
+    labels = [sample.anomalous for sample in split.test]
+    scores = [result.score for result in results]
+    assert figures["image_auroc"] == pytest.approx(roc_auc_score(labels, scores))
+    assert figures["image_ap"] == pytest.approx(average_precision_score(labels, scores))
+    flagged = np.array([result.is_anomalous for result in results])
+    assert figures["recall"] == flagged[labels].mean()
+    assert figures["false_alarm_rate"] == flagged[~np.array(labels)].mean()
+    assert figures["threshold"] == inspector.calibration.threshold
+
+
+@pytest.mark.parametrize("eval_size", [None, 32])
+def test_pixel_figures_are_those_of_scikit_learn(inspector: Inspector, split: Split, eval_size: int | None) -> None:
+    figures = evaluate(inspector, split, eval_size=eval_size)
+    size = eval_size or SIZE
+    values, truth = [], []
+    for sample in split.test:
+        values.append(resize_map(inspector.inspect(sample.path).map, size, size))
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        for path in sample.masks:
+            mask = np.asarray(Image.open(path))
+        truth.append(np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)) > 0)
+    flat, real = np.stack(values).ravel(), np.stack(truth).ravel()
+    assert figures["pixel_auroc"] == pytest.approx(roc_auc_score(real, flat), abs=2e-3)
+    assert figures["pixel_ap"] == pytest.approx(average_precision_score(real, flat), abs=5e-3)
+    assert 0 <= figures["aupro"] <= 1
+
+
+def test_all_agreed_figures_are_there(inspector: Inspector, split: Split) -> None:
+    figures = evaluate(inspector, split)
+    assert set(figures) >= REQUIRED
+    assert (figures["detector"], figures["dataset"]) == ("isstad", "weave")
+    assert (figures["n_normal"], figures["n_heldout"]) == (len(split.normals), len(split.held_out))
+    assert figures["n_test"] == 6
+    assert all(math.isfinite(figures[name]) for name in REQUIRED - {"detector", "dataset"})
+    assert figures["ms_per_image"] > 0
+
+
+def test_without_masks_pixel_figures_are_null(inspector: Inspector, split: Split, tmp_path: Path) -> None:
+    bare = load(write_dataset(tmp_path / "bare", 4, masks=False))
+    figures = evaluate(inspector, bare, tmp_path / "report")
+    assert [figures[name] for name in PIXEL_METRICS] == [None] * 3
+    assert figures["image_auroc"] == evaluate(inspector, split)["image_auroc"]
+    assert "null" in (tmp_path / "report" / "metrics.json").read_text(encoding="utf-8")
+
+
+def test_one_class_has_no_ranking(inspector: Inspector, split: Split) -> None:
+    good = replace(split, test=tuple(sample for sample in split.test if not sample.anomalous))
+    figures = evaluate(inspector, good)
+    assert (figures["image_auroc"], figures["recall"]) == (None, None)
+    assert 0 <= figures["false_alarm_rate"] <= 1
+
+
+def test_a_set_without_labels_is_refused_before_any_work(inspector: Inspector, tmp_path: Path) -> None:
+    write_textures(tmp_path / "flat", 4)
+
+    def progress(paths: Iterable[Path]) -> Any:
+        raise AssertionError("nothing may be inspected")
+
+    with pytest.raises(DatasetError, match="no labelled test images") as caught:
+        evaluate(inspector, load(tmp_path / "flat"), tmp_path / "report", progress=progress)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_report_holds_what_was_measured(inspector: Inspector, split: Split, tmp_path: Path) -> None:
+    figures = evaluate(inspector, split, tmp_path / "report")
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {"index.html", "results.json", "results.parquet", "metrics.json"}
+    kept = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))
+    assert kept == json.loads(json.dumps(figures))
+    results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))["results"]
+    assert [row["group"] for row in results] == [sample.kind for sample in split.test]
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert all(title in page for title in ("Images: ROC", "Pixels: ROC", "Regions: PRO"))
+    evaluate(inspector, split, tmp_path / "report")  # a report is replaced by the next
+
+
+def test_measuring_leaves_the_threshold_alone(inspector: Inspector, split: Split) -> None:
+    before = inspector.calibration
+    evaluate(inspector, split)
+    assert inspector.calibration is before
