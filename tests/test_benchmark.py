@@ -21,25 +21,10 @@ from unmask.inspector import Inspector
 from unmask.training import Training
 from unmask.types import Split
 
-REQUIRED = set(
-    [
-        "detector",
-        "dataset",
-        "n_normal",
-        "n_heldout",
-        "n_test",
-        "image_auroc",
-        "image_ap",
-        "pixel_auroc",
-        "pixel_ap",
-        "aupro",
-        "f1_max",
-        "threshold",
-        "false_alarm_rate",
-        "recall",
-        "ms_per_image",
-    ]
-)
+REQUIRED = {
+    *("detector", "dataset", "n_normal", "n_heldout", "n_test", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap"),
+    *("aupro", "f1_max", "threshold", "false_alarm_rate", "recall", "ms_per_image"),
+}
 PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "aupro")
 
 

@@ -183,6 +183,15 @@ def test_without_resume_a_checkpoint_is_not_used(tmp_path: Path) -> None:
     assert len(learn(cpu(checkpoints=tmp_path)).losses) == 30
 
 
+def test_a_fresh_fit_discards_what_another_left_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("stage_2.checkpoint", "notes.txt", "weights.pt"):
+        (tmp_path / name).write_text("")
+    Trainer(cpu(checkpoints=tmp_path, resume=True))
+    assert len(list(tmp_path.iterdir())) == 3
+    Trainer(cpu(checkpoints=tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "weights.pt"}
+
+
 def test_a_finished_stage_is_not_repeated(tmp_path: Path) -> None:
     first = learn(cpu(checkpoints=tmp_path))
     again = learn(cpu(checkpoints=tmp_path, resume=True))
@@ -250,7 +259,7 @@ def test_a_killed_fit_goes_on_and_ends_as_if_nothing_had_happened(tmp_path: Path
     victim = subprocess.Popen(
         [sys.executable, "-c", KILLABLE, *command], env=environment(), cwd=tmp_path, stderr=subprocess.DEVNULL
     )
-    checkpoint = tmp_path / "killed.unmask.partial" / "stage_2.pt"
+    checkpoint = tmp_path / "killed.unmask.partial" / "stage_2.checkpoint"
     deadline = time.monotonic() + 60
     while not checkpoint.exists() and victim.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
