@@ -1,6 +1,9 @@
 """Shapes in annotations are checked while tests run; the real images are found, or their absence is said."""
 
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tiny networks are slower on more
+
 from pathlib import Path
 
 import pytest

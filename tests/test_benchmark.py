@@ -47,10 +47,22 @@ def test_the_figures_are_those_of_scikit_learn(inspector: Inspector, split: Spli
     scores = [result.score for result in results]
     assert figures["image_auroc"] == pytest.approx(roc_auc_score(labels, scores))
     assert figures["image_ap"] == pytest.approx(average_precision_score(labels, scores))
-    flagged = np.array([result.is_anomalous for result in results])
+
+
+def test_rates_are_counted_at_the_model_s_own_threshold(inspector: Inspector, split: Split) -> None:
+    scores = np.array([result.score for result in inspector.inspect_many([sample.path for sample in split.test])])
+    labels = np.array([sample.anomalous for sample in split.test])
+    threshold = (scores.min() + np.sort(scores)[1]) / 2  # all but one are flagged
+    figures = evaluate(
+        Inspector(inspector.detector, replace(inspector.calibration, threshold=float(threshold)), inspector.facts),
+        split,
+    )
+    flagged = scores > threshold
+    assert figures["threshold"] == threshold
     assert figures["recall"] == flagged[labels].mean()
-    assert figures["false_alarm_rate"] == flagged[~np.array(labels)].mean()
-    assert figures["threshold"] == inspector.calibration.threshold
+    assert figures["false_alarm_rate"] == flagged[~labels].mean()
+    assert figures["precision"] == labels[flagged].mean()
+    assert len({figures[name] for name in ("recall", "false_alarm_rate", "precision")}) == 3
 
 
 @pytest.mark.parametrize("eval_size", [None, 32])

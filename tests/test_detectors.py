@@ -16,7 +16,6 @@ from unmask.types import Prediction
 CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "isstad features": ("isstad", FEATURES),
     "isstad features, product, input": ("isstad", {**FEATURES, "combine": "product", "target": "input"}),
-    "isstad features, no drawn damage": ("isstad", {**FEATURES, "drawn_share": 0.0}),
     "isstad pixels": ("isstad", PIXELS),
     "isstad pixels, extended, input": ("isstad", {**PIXELS, "combine": "extended", "target": "input"}),
 }

@@ -133,18 +133,22 @@ class Inspector:
         waiting = iter(sources)
         while some := list(islice(waiting, batch)):
             start = time.monotonic()
-            decoded = [images.decode(source) for source in some]
-            sized = [images.resize(image, self.detector.image_size) for image in decoded]
+            sized, own_sizes = zip(*(self._sized(source) for source in some), strict=True)
             stack = torch.from_numpy(np.stack(sized))
             ready = time.monotonic()
             prediction = self.detector.predict(stack)
             predicted = time.monotonic()
             spent = {"decode": 1000 * (ready - start) / len(some), "predict": 1000 * (predicted - ready) / len(some)}
-            for index, (source, image) in enumerate(zip(some, decoded, strict=True)):
-                yield self._result(prediction, index, image.shape[1:], source, spent)
+            for index, (source, own_size) in enumerate(zip(some, own_sizes, strict=True)):
+                yield self._result(prediction, index, own_size, source, spent)
+
+    def _sized(self, source: Source) -> tuple[np.ndarray, tuple[int, int]]:
+        """The image as the detector wants it, and its own (h, w); a large original is let go at once."""
+        image = images.decode(source)
+        return images.resize(image, self.detector.image_size), (image.shape[1], image.shape[2])
 
     def _result(
-        self, prediction: Prediction, index: int, size: tuple[int, ...], source: Source, spent: Mapping[str, float]
+        self, prediction: Prediction, index: int, size: tuple[int, int], source: Source, spent: Mapping[str, float]
     ) -> AnomalyResult:
         start = time.monotonic()
         own_size = images.resize_map(prediction.maps[index].numpy(), *size)

@@ -1,0 +1,79 @@
+"""What keeping the frozen encoder's features saves in stage 2: seconds a step with and without, in one run, as a ratio.
+
+    python benchmarks/feature_cache.py ../shared/data/mvtec_bottle
+
+Steps alternate: one on kept features, one that encodes its images first, as a loop without a cache must. Written to
+benchmarks/results/feature_cache.json.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unmask.datasets import load
+from unmask.decoder import RepairLoss
+from unmask.detectors.isstad import ISSTAD
+from unmask.inspector import ImageFiles
+from unmask.training import Trainer, Training
+
+RESULTS = Path(__file__).parent / "results" / "feature_cache.json"
+SETTINGS: dict[str, dict[str, Any]] = {
+    "features (EfficientNet-Lite0)": {},
+    "pixels (ViT-B, random weights)": {
+        **ISSTAD.presets["base"],
+        "versions": 1,
+    },
+}
+
+
+def main() -> None:
+    """Measure both spaces; see the module."""
+    paths = load(sys.argv[1]).normals[:32]
+    rows = {name: measure(ISSTAD(**settings), paths) for name, settings in SETTINGS.items()}
+    RESULTS.write_text(json.dumps({"command": " ".join(["python", *sys.argv]), **rows}, indent=1) + "\n")
+    print(RESULTS.read_text())
+
+
+def measure(detector: ISSTAD, paths: tuple[Path, ...], steps: int = 7) -> dict[str, float]:
+    """Median seconds of a stage-2 step, kept against encoded again."""
+    images, trainer = ImageFiles(paths, detector.image_size), Trainer(Training())
+    tokens: Any = detector.tokens
+    if detector.space == "features":
+        tokens.learn(images, trainer)
+        encode: Callable[[torch.Tensor], Any] = tokens._encode
+    else:
+        tokens.damage(images, trainer)
+        encode = tokens.latents
+    loss = RepairLoss(detector.decoder, tokens.channel_weights)
+
+    def step(number: int) -> None:
+        batch = tokens.damaged_batch(number, detector.batch, "clean")
+        with trainer.autocast():
+            loss(*batch).backward()
+
+    def encoded_step(number: int) -> None:
+        with trainer.autocast():
+            encode(torch.stack([images[i] for i in range(detector.batch)]))
+        step(number)
+
+    pairs = [(_seconds(step, i), _seconds(encoded_step, i)) for i in range(steps)]
+    kept, again = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return {"kept_s": round(kept, 3), "encoded_again_s": round(again, 3), "ratio": round(again / kept, 2)}
+
+
+def _seconds(step: Callable[[int], None], number: int) -> float:
+    start = time.perf_counter()
+    step(number)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

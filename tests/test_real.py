@@ -1,0 +1,40 @@
+"""The default detector on real images, through the command line, with bars a little under what was measured."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+
+def command(*arguments: object) -> None:
+    """Run `unmask` in a process of its own, on all cores."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
+    done = subprocess.run(
+        [sys.executable, "-m", "unmask", *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "image_auroc", "pixel_auroc"),
+    [("mvtec_bottle", 0.998, 0.98), ("mvtec_transistor_nomask", 0.975, None)],
+)
+def test_default_isstad(
+    name: str, image_auroc: float, pixel_auroc: float | None, real_images: Path, tmp_path: Path
+) -> None:
+    model, report = tmp_path / "model.unmask", tmp_path / "report"
+    command("fit", real_images / name, "-o", model)
+    command("evaluate", model, real_images / name, "-o", report)
+    figures = json.loads((report / "metrics.json").read_text())
+    assert figures["image_auroc"] >= image_auroc
+    if pixel_auroc is None:
+        assert figures["pixel_auroc"] is None
+    else:
+        assert figures["pixel_auroc"] >= pixel_auroc
+    assert figures["recall"] >= 0.8
+    assert (report / "index.html").stat().st_size < 30e6
