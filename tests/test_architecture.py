@@ -26,6 +26,7 @@ FLOORS = (
     ("feature_damage", "synthesis"),
     ("backbones", "mae"),
     ("mae_weights", "decoder"),
+    ("clock",),
     ("training",),
     ("features", "neighbours"),
     ("feature_space", "pixel_space"),
@@ -37,6 +38,7 @@ FLOORS = (
     ("charts", "histogram"),
     ("metrics", "report"),
     ("benchmark",),
+    ("console",),
     ("cli",),
     ("__main__",),
 )

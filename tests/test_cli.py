@@ -255,7 +255,7 @@ def test_sample_writes_both_sets(run: Run, tmp_path: Path, monkeypatch: pytest.M
 def test_demo_goes_all_the_way(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     render = samples.render
     small = {"size": 64, "n_train": 14, "n_good": 3, "n_bad": 3}
-    monkeypatch.setattr(samples, "render", lambda kind, out, seed: render(kind, out, seed=seed, **small))
+    monkeypatch.setattr(samples, "render", lambda kind, out, seed, n_train: render(kind, out, seed=seed, **small))
     monkeypatch.setitem(ISSTAD.presets, "fast", FEATURES)
     said = run("demo", tmp_path / "out")
     assert said.code == 0

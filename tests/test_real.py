@@ -15,7 +15,11 @@ def command(*arguments: object) -> None:
     """Run `unmask` in a process of its own, on all cores."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
     done = subprocess.run(
-        [sys.executable, "-m", "unmask", *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "unmask", *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 

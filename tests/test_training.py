@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from tiny import FEATURES, PIXELS, Textures, environment, run_python, write_textures
+from unmask.clock import schedule
 from unmask.datasets import load
 from unmask.detectors import Detector, build, find
 from unmask.errors import ModelFileError, SettingError, TrainingStopped
 from unmask.inspector import ImageFiles
 from unmask.modelfile import read
-from unmask.training import Trainer, Training, draws, schedule
+from unmask.training import Trainer, Training, draws
 
 BOTH = [{**FEATURES, "stage1_steps": 4, "stage2_steps": 4}, {**PIXELS, "stage2_steps": 4}]
 

@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from unmask.console import console, fail, note, progress_bars, shown, warn
 from unmask.errors import DatasetError, DependencyError, SettingError, UnmaskError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def fit(
         raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
     _check_writable(output)
     split = _load(source, seed)
-    with _torch(), _progress() as progress:
+    with _torch(), progress_bars() as progress:
         from unmask.inspector import Inspector
         from unmask.training import Training, is_main_process
 
@@ -100,7 +101,7 @@ def inspect(
         from unmask.report import write_report
 
         page = write_report(report, results, title=model.stem, calibration=inspector.calibration, model=inspector.facts)
-        _note(f"Report: {page}")
+        note(f"Report: {page}")
     if not as_json:
         typer.echo(f"{sum(seen)} of {len(seen)} images anomalous")
     if fail_on_anomaly and any(seen):
@@ -123,15 +124,15 @@ def evaluate(
     from unmask.benchmark import evaluate as measure
 
     def progress(paths: Iterable[Path]) -> Iterable[Path]:
-        return track(list(paths), "inspect", console=_console(), transient=True)
+        return track(list(paths), "inspect", console=console(), transient=True)
 
     figures = measure(inspector, split, report, eval_size=eval_size, progress=progress)
     for key, value in figures.items():
-        typer.echo(f"{key:26} {_shown(value)}")
+        typer.echo(f"{key:26} {shown(value)}")
     if not split.has_masks:
-        _note(f"{split.name} has no ground-truth masks, so there are no pixel metrics.")
+        note(f"{split.name} has no ground-truth masks, so there are no pixel metrics.")
     if report is not None:
-        _note(f"Report: {report / 'index.html'}")
+        note(f"Report: {report / 'index.html'}")
 
 
 @app.command()
@@ -145,9 +146,9 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
         elif isinstance(value, dict):
             typer.echo(key)
             for name, one in value.items():
-                typer.echo(f"  {name:16} {_shown(one)}")
+                typer.echo(f"  {name:16} {shown(one)}")
         else:
-            typer.echo(f"{key:18} {_shown(value)}")
+            typer.echo(f"{key:18} {shown(value)}")
     typer.echo(f"{'file size':18} {model.stat().st_size / 1e6:.1f} MB")
 
 
@@ -172,7 +173,7 @@ def sample(
     from unmask.samples import write
 
     write(out, seed=seed)
-    _note(f"Wrote {out / 'fabric'} and {out / 'part'}.")
+    note(f"Wrote {out / 'fabric'} and {out / 'part'}.")
 
 
 @app.command()
@@ -183,59 +184,31 @@ def demo(
     """Draw the sample part, learn from it, measure, and write a report."""
     from unmask.samples import render
 
-    render("part", out / "part", seed=seed)
-    _note(f"Drew {out / 'part'}: 60 good parts to learn from, 35 to judge.")
+    render("part", out / "part", seed=seed, n_train=100)
+    note(f"Drew {out / 'part'}: 100 good parts to learn from, 35 to judge.")
     model = out / "part.unmask"
-    fit(out / "part", model, seed=seed)
+    fit(out / "part", model, settings=["stage2_steps=100"], seed=seed)  # half of the preset's: it is a demo
     evaluate(model, out / "part", out / "report")
 
 
 def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2."""
-    warnings.showwarning = _warn
+    warnings.showwarning = warn
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="unmask", standalone_mode=False)
     except UnmaskError as error:
-        _fail(str(error))
+        fail(str(error))
     except UsageError as error:
-        _fail(_usage(error))
+        fail(_usage(error))
     if code == INTERRUPTED:
         typer.echo("unmask: interrupted", err=True)
     sys.exit(code)
-
-
-def _fail(message: str) -> NoReturn:
-    """All processes of a machine make the same mistake; its first one tells."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        typer.echo(f"unmask: {message}", err=True)
-    sys.exit(2)
 
 
 def _usage(error: Any) -> str:
     """What is wrong with the words of a command, and where to read on."""
     command = "unmask" if error.ctx is None else error.ctx.command_path
     return f"{error.format_message()} See: {command} --help"
-
-
-def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    _note(f"Note: {message}")
-
-
-def _note(message: str) -> None:
-    """To standard error: standard output is for results."""
-    if _speaks():
-        typer.echo(message, err=True)
-
-
-def _speaks() -> bool:
-    """Of several processes only the first prints."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 @contextmanager
@@ -254,9 +227,9 @@ def _load(source: Path, seed: int) -> Split:
 
     split = load(source, seed=seed)
     counts = f"{len(split.normals)} good images to learn from, {len(split.held_out)} held out"
-    _note(f"{split.name}: {split.layout}; {counts}, {len(split.test)} to test on.")
+    note(f"{split.name}: {split.layout}; {counts}, {len(split.test)} to test on.")
     for warning in split.warnings:
-        _note(f"Note: {warning}")
+        note(f"Note: {warning}")
     return split
 
 
@@ -280,9 +253,9 @@ def _checkpoints(output: Path, resume: bool) -> Path:
     """The folder that lives beside a model file until it is finished."""
     folder = output.with_name(f"{output.name}.partial")
     if resume and not folder.exists():
-        _note(f"Note: there is no {folder} to go on from; starting from the beginning")
+        note(f"Note: there is no {folder} to go on from; starting from the beginning")
     elif folder.exists() and not resume:
-        _note(f"Note: {folder} is left of an interrupted fit; this one starts afresh, --resume would go on")
+        note(f"Note: {folder} is left of an interrupted fit; this one starts afresh, --resume would go on")
     return folder
 
 
@@ -304,24 +277,6 @@ def _image_files(given: list[Path]) -> list[Path]:
     return found
 
 
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """A line for each stage, with the time that is left of it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[left]}"), console=_console(), disable=not _speaks()) as bars:
-        tasks: dict[str, Any] = {}
-
-        def progress(stage: str, done: int, total: int, seconds_left: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, left="")
-            left = "" if done >= total else f"{seconds_left // 60:.0f}:{seconds_left % 60:02.0f} left"
-            bars.update(tasks[stage], completed=done, left=left)
-
-        yield progress
-
-
 def _printed(results: Iterable[AnomalyResult], seen: list[bool], as_json: bool) -> Iterator[AnomalyResult]:
     from unmask.report import record
 
@@ -338,17 +293,9 @@ def _printed(results: Iterable[AnomalyResult], seen: list[bool], as_json: bool) 
 
 def _say_fitted(inspector: Inspector, output: Path) -> None:
     calibration = inspector.calibration
-    _note(
+    note(
         f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB) after {inspector.facts['fit_seconds']:.0f} s. "
         f"Images that score above {calibration.threshold:.3g} are anomalous; on average, at most "
         f"{calibration.false_alarm_rate:.1%} of good images will ({calibration.n_held_out} were held out to know).\n"
         f"Judge images with: unmask inspect {output} IMAGES"
     )
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return " - ".join(_shown(one) for one in value)
-    return "-" if value is None else str(value)

@@ -6,8 +6,6 @@ import hashlib
 import logging
 import math
 import os
-import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
+from unmask.clock import Clock, interruptible, schedule
 from unmask.errors import ModelFileError, SettingError, TrainingStopped, UnmaskError
 
 SUFFIX = ".checkpoint"
@@ -130,11 +129,11 @@ class Trainer:
             TrainingStopped: Ctrl-C; the last step is kept in the checkpoint.
         """
         optimiser = torch.optim.AdamW(_decay_groups(module, weight_decay), lr=lr, betas=betas)
-        clock = _Clock(steps, 60 * time_share * (self.training.max_minutes or math.inf))
+        clock = Clock(steps, 60 * time_share * (self.training.max_minutes or math.inf))
         wrapped, fast_optimiser = self.fabric.setup(module, optimiser)
         clock.resume(*self._restore(stage, module, optimiser))  # last: the optimiser's state follows the device
         module.train()
-        with _interruptible() as interrupted, torch.random.fork_rng(devices=[]):
+        with interruptible() as interrupted, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
             while (position := self._agree(math.inf if interrupted() else clock.position())) < 1:
                 for group in fast_optimiser.param_groups:
@@ -145,7 +144,7 @@ class Trainer:
                 fast_optimiser.zero_grad()
                 clock.tick()
                 self.training.progress(stage, clock.done, steps, clock.seconds_left())
-                if clock.checkpoint_due():
+                if clock.due(CHECKPOINT_SECONDS):
                     self._keep(stage, module, optimiser, clock.done, clock.seconds())
         if math.isinf(position):
             self._keep(stage, module, optimiser, clock.done, clock.seconds())
@@ -218,45 +217,6 @@ class Trainer:
         return f"interrupted in {stage} at step {step} of {steps}; the same command with --resume goes on from there"
 
 
-def schedule(position: float, warm_up: float) -> float:
-    """Share of the highest learning rate at a position in [0, 1] of a stage: a linear rise, then half a cosine to 0."""
-    return min(1.0, (position + 0.01) / (warm_up + 0.01)) * 0.5 * (1 + math.cos(math.pi * min(1.0, position)))
-
-
-class _Clock:
-    """Steps and seconds of one stage, over all of its sittings."""
-
-    def __init__(self, steps: int, limit: float) -> None:
-        self.steps, self.limit = steps, limit
-        self.resume(0, 0.0)
-
-    def resume(self, done: int, spent: float) -> None:
-        self.done = self.started_at = done
-        self.spent, self.start = spent, time.monotonic()
-        self.kept = self.start
-
-    def tick(self) -> None:
-        self.done += 1
-
-    def seconds(self) -> float:
-        return self.spent + time.monotonic() - self.start
-
-    def position(self) -> float:
-        """How much of the stage is over, in [0, 1], by steps or by time, whichever ends first."""
-        by_steps = 1.0 if self.done >= self.steps else self.done / self.steps
-        return max(by_steps, self.seconds() / self.limit)
-
-    def seconds_left(self) -> float:
-        pace = (time.monotonic() - self.start) / max(1, self.done - self.started_at)
-        return max(0.0, min(pace * (self.steps - self.done), self.limit - self.seconds()))
-
-    def checkpoint_due(self) -> bool:
-        if time.monotonic() - self.kept < CHECKPOINT_SECONDS:
-            return False
-        self.kept = time.monotonic()
-        return True
-
-
 def _fabric(training: Training) -> Fabric:
     """A static graph lets a stage train a part of its module, and takes no time for it in each step."""
     parallel = training.devices * training.nodes > 1
@@ -303,26 +263,6 @@ def _fast_bf16(device: str) -> bool:
     if device in ("auto", "cuda") and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return device != "mps" and bool(torch.cpu._is_avx512_bf16_supported())
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that a step is never cut in two; a second one interrupts at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        asked.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not the main thread: whoever owns it decides
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def draws(seed: int, *what: object) -> torch.Generator:
