@@ -21,7 +21,7 @@ from unmask.bottleneck import Subspace, principal_subspace
 from unmask.decoder import View
 from unmask.errors import SettingError
 from unmask.feature_damage import damage_features
-from unmask.features import Images, encode
+from unmask.features import Derived, Images, encode
 from unmask.masking import random_hidden
 from unmask.neighbours import Bank, sample_rows
 from unmask.training import Trainer, draws
@@ -63,7 +63,8 @@ class FeatureSpace(nn.Module):
             self.register_buffer(f"mean{i}", torch.zeros(c, 1, 1))
             self.register_buffer(f"std{i}", torch.ones(c, 1, 1))
         self.register_buffer("subspace_mean", torch.empty(0))
-        self.register_buffer("subspace_basis", torch.empty(0))
+        self.register_buffer("subspace_basis", torch.empty(0, dtype=torch.float16))
+        self.basis = Derived(Tensor.float)
         self.repair_names = tuple(f"repair {stride}" for stride in self.backbone.strides)
         self.whole_names = tuple(f"bottleneck {stride}" for stride in self.backbone.strides)
         self.extra_names = (*self.whole_names, "neighbour", "deep neighbour")
@@ -153,7 +154,7 @@ class FeatureSpace(nn.Module):
 
     def view(self, images: Float[Tensor, "b 3 s s"]) -> View:
         """New images as the decoder sees them."""
-        whole = Subspace(self.subspace_mean, self.subspace_basis.float())
+        whole = Subspace(self.subspace_mean, self.basis(self.subspace_basis))
         return self._view(self._levels(self._encode(images)), whole)
 
     def normal_views(self, most: int = 200) -> Iterator[View]:

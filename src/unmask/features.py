@@ -30,6 +30,25 @@ class Images(Protocol):
     def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]: ...
 
 
+class Derived:
+    """A tensor made from a buffer once, and anew only when the buffer has changed.
+
+    Large buffers are kept in half precision, as the file has them; this holds what arithmetic needs of them.
+    """
+
+    def __init__(self, make: Callable[[Tensor], Tensor]) -> None:
+        self.make = make
+        self.key: tuple[object, ...] = ()
+        self.value = torch.empty(0)
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """The value for `source` as it is now."""
+        key = (source.data_ptr(), source._version, source.shape)
+        if key != self.key:
+            self.key, self.value = key, self.make(source)
+        return self.value
+
+
 def batches(images: Images, size: int) -> Iterator[Float[Tensor, "b 3 s s"]]:
     """The images in order, stacked `size` at a time."""
     for start in range(0, len(images), size):

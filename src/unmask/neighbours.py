@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from unmask.features import Derived
 from unmask.training import draws
 
 QUERIES = 128  # at a time: their products with 10,000 vectors fill 5 MB
@@ -31,6 +32,7 @@ class Bank(nn.Module):
         self.levels, self.grid, self.size = list(levels), grid, size
         self.register_buffer("vectors", torch.empty(0, dtype=torch.float16))
         self.register_buffer("image", torch.empty(0, dtype=torch.long), persistent=False)  # of each vector, rising
+        self.columns = Derived(bank_columns)
 
     def fill(self, n: int, chunks: Iterable[tuple[int, list[Tensor]]], seed: int) -> None:
         """Choose vectors of n images, whose maps come in chunks with the number of their first image."""
@@ -50,11 +52,11 @@ class Bank(nn.Module):
             maps: of b images.
             images: their numbers, where they are in the bank: their own vectors then do not count.
         """
-        bank = self.vectors.float()
+        columns = self.columns(self.vectors)
         own = [(0, 0)] * len(maps[0])
         if images is not None:
             own = torch.searchsorted(self.image, torch.stack([images, images + 1], dim=1)).tolist()
-        found = [nearest(q, bank, (rows[0], rows[1])) for q, rows in zip(self._vectors(maps), own, strict=True)]
+        found = [nearest(q, columns, (rows[0], rows[1])) for q, rows in zip(self._vectors(maps), own, strict=True)]
         return torch.stack(found).view(-1, self.grid, self.grid)
 
     def _vectors(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
@@ -69,20 +71,28 @@ def sample_rows(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " 
     return torch.randperm(n, generator=generator)[:size].sort().values
 
 
+def bank_columns(bank: Shaped[Tensor, "m c"]) -> Float[Tensor, "c_and_1 m"]:
+    """A bank as `nearest` wants it: its vectors as columns, and below each one minus half its square."""
+    vectors = bank.float()
+    half_squares = 0.5 * (vectors * vectors).sum(1, keepdim=True)
+    return torch.cat([vectors, -half_squares], dim=1).T.contiguous()
+
+
 def nearest(
-    queries: Float[Tensor, "q c"], bank: Float[Tensor, "m c"], forbidden: tuple[int, int] = (0, 0)
+    queries: Float[Tensor, "q c"], columns: Float[Tensor, "c_and_1 m"], forbidden: tuple[int, int] = (0, 0)
 ) -> Float[Tensor, " q"]:
     """Euclidean distance to the nearest bank vector.
 
+    |q - b|^2 = |q|^2 - 2 (q b - |b|^2 / 2): the bracket is one matrix product, taken in parts that stay in the cache.
+
     Args:
         queries: feature vectors.
-        bank: of normal vectors.
-        forbidden: (first, end) rows of the bank that do not count.
+        columns: of `bank_columns`.
+        forbidden: (first, end) of the bank's vectors that do not count.
     """
-    half_squares = 0.5 * (bank * bank).sum(1, keepdim=True)
-    half_squares[forbidden[0] : forbidden[1]] = torch.inf
-    # |q - b|^2 = |q|^2 - 2 (q b - |b|^2 / 2): the bracket is one matrix product, taken in parts that stay in the cache.
-    columns = torch.cat([bank, -half_squares], dim=1).T.contiguous()
+    if forbidden[0] < forbidden[1]:
+        columns = columns.clone()
+        columns[-1, forbidden[0] : forbidden[1]] = -torch.inf
     rows = F.pad(queries, (0, 1), value=1.0)
     closest = torch.cat([(part @ columns).amax(1) for part in rows.split(QUERIES)])
     return ((queries * queries).sum(1) - 2 * closest).clamp(min=0).sqrt()
