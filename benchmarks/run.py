@@ -31,7 +31,7 @@ def main() -> None:
     rows = json.loads(file.read_text())["rows"] if file.exists() else []
     for seed in asked.seeds:
         for dataset in asked.datasets:
-            if any(one["dataset"] == dataset.name and one["seed"] == seed for one in rows):
+            if any(_same(one, dataset, seed, dict(asked.set)) for one in rows):
                 continue
             rows.append(_in_own_process(asked, dataset, seed))
             _write(file, {"command": " ".join(["python", *sys.argv]), "rows": rows})
@@ -79,6 +79,10 @@ def row(dataset: Path, detector: str, preset: str, settings: dict[str, str], see
         "versions": inspector.facts["versions"],
         **_machine(),
     }
+
+
+def _same(row: dict[str, Any], dataset: Path, seed: int, settings: dict[str, str]) -> bool:
+    return bool(row["dataset"] == dataset.name and row["seed"] == seed and row["settings"] == settings)
 
 
 def _milliseconds_alone(inspector: Any, paths: list[Path]) -> float:

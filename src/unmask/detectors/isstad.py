@@ -72,12 +72,12 @@ class ISSTAD(Detector):
         fresh_blocks: decoder blocks that stage 2 adds.
         mlp_ratio: hidden width of a decoder block over its width (features space; the paper's decoder has 4).
         mask_ratio: share of tokens that stage 1 hides.
-        stage1_steps: at least so many steps, and
-        stage1_epochs: at least so many passes over the images.
-        stage2_steps: likewise.
-        stage2_epochs: likewise.
+        stage1_steps: least number of steps of stage 1.
+        stage1_epochs: least number of passes over the images in stage 1.
+        stage2_steps: least number of steps of stage 2.
+        stage2_epochs: least number of passes over the images in stage 2.
         batch: images of a training step.
-        lr: highest learning rate of stage 2.
+        lr: highest learning rate (stage 1 of the pixels space has the paper's, 1e-3 * batch / 256).
         versions: of each image that stage 2 caches in the pixels space.
         variance_share: that the bottleneck keeps (features space).
         bank_size: vectors of normal features (features space).
