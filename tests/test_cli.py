@@ -11,7 +11,7 @@ import pytest
 
 from tiny import FEATURES, as_picture, planted, run_python, texture, write_dataset, write_textures
 from unmask import cli, samples
-from unmask.detectors import DETECTORS, settings
+from unmask.detectors import DETECTORS, Detector, settings
 from unmask.detectors.isstad import ISSTAD
 from unmask.modelfile import facts_of
 
@@ -184,6 +184,31 @@ def test_inspect_writes_a_report(run: Run, model: Path, pictures: Path, tmp_path
     assert f"Report: {tmp_path / 'report' / 'index.html'}" in said.err
     assert len(said.out.splitlines()) == 3, "standard output stays for programs"
     assert {"index.html", "results.json"} <= {path.name for path in (tmp_path / "report").iterdir()}
+
+
+def test_explain_fills_the_report(run: Run, model: Path, pictures: Path, tmp_path: Path) -> None:
+    said = run("inspect", model, pictures, "-o", tmp_path / "report", "--explain")
+    assert said.code == 0
+    assert "Note:" not in said.err
+    assert (tmp_path / "report" / "index.html").read_text(encoding="utf-8").count("<h3>repair</h3>") == 3
+    animations = sorted(path.name for path in (tmp_path / "report" / "explain").iterdir())
+    assert animations == ["0001-bad.webp", "0002-00.webp", "0003-01.webp"]
+    plain = run("inspect", model, pictures, "-o", tmp_path / "plain")
+    assert said.out == plain.out, "the verdicts are the same"
+    assert not (tmp_path / "plain" / "explain").exists()
+
+
+def test_explain_wants_a_report(run: Run, model: Path, pictures: Path) -> None:
+    one_line(run("inspect", model, pictures, "--explain"), "--explain came without --report", "add --report FOLDER")
+
+
+def test_a_detector_without_steps_is_noticed(
+    run: Run, model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ISSTAD, "explain", Detector.explain)
+    said = run("inspect", model, pictures, "-o", tmp_path / "report", "--explain")
+    assert said.code == 0
+    assert "Note: isstad tells no steps" in said.err
 
 
 def test_mistakes_in_inspect_are_one_line(run: Run, model: Path, pictures: Path, tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def test_predict_before_fit_says_so(configuration: str) -> None:
         unfitted.predict(new_images())
     with pytest.raises(NotFittedError, match="fit"):
         unfitted.learned()
+    with pytest.raises(NotFittedError, match="fit"):
+        unfitted.explain(new_images())
 
 
 def test_shapes_and_kinds(detector: Detector) -> None:
@@ -112,6 +114,67 @@ def test_looking_changes_nothing(detector: Detector) -> None:
     first = detector.predict(images)
     assert torch.equal(images, before)
     assert same(detector.predict(images), first)
+
+
+def test_an_explanation_is_a_list_of_steps_an_image(detector: Detector) -> None:
+    images = new_images(3)
+    images[1] = planted(images[1])
+    told = detector.explain(images)
+    assert len(told) == 3
+    for step in (step for steps in told for step in steps):
+        assert step.title
+        captions = [*step.pictures, *step.maps]
+        assert captions
+        assert all(captions)
+        assert len(set(captions)) == len(captions), "no caption twice"
+        shapes = [picture.shape for picture in step.pictures.values()], [one.shape for one in step.maps.values()]
+        assert shapes == ([(3, SIZE, SIZE)] * len(step.pictures), [(SIZE, SIZE)] * len(step.maps))
+        for one in (*step.pictures.values(), *step.maps.values()):
+            assert one.dtype == torch.float32
+            assert 0 <= one.min() <= one.max() <= 1
+
+
+def test_an_explanation_changes_nothing(detector: Detector) -> None:
+    images = new_images()
+    before, first = images.clone(), detector.predict(images)
+    told = detector.explain(images)
+    assert torch.equal(images, before)
+    assert same(detector.predict(images), first)
+    for a, b in zip(told, detector.explain(images), strict=True):
+        assert [step.title for step in a] == [step.title for step in b]
+        for one, other in zip(a, b, strict=True):
+            assert all(torch.equal(picture, other.pictures[caption]) for caption, picture in one.pictures.items())
+            assert all(torch.equal(shown, other.maps[caption]) for caption, shown in one.maps.items())
+
+
+@pytest.mark.parametrize("configuration", ["isstad features", "isstad pixels"], ids=str)
+def test_isstad_tells_its_repair(configuration: str) -> None:
+    detector = fitted(configuration, stage1_steps=20, stage2_steps=30, batch=8)
+    images = new_images(2)
+    images[1] = planted(images[1])
+    said = detector.predict(images)
+    (normal,), (damaged,) = detector.explain(images)
+    assert (normal.title, list(normal.maps)) == ("repair", ["probability", "error"])
+    if said.restored is None:
+        assert normal.pictures == {}
+    else:
+        assert torch.equal(normal.pictures["repaired"], said.restored[0])
+    inside = planted(torch.zeros(1, SIZE, SIZE))[0] > 0
+    assert damaged.maps["error"][inside].mean() > 1.2 * damaged.maps["error"][~inside].mean()
+    assert damaged.maps["error"].max() > normal.maps["error"].max()
+
+
+def test_isstad_s_probability_is_its_own_and_its_error_is_full_at_ten_deviations() -> None:
+    detector: Any = fitted("isstad pixels")
+    images = new_images(2)
+    images[1] = planted(images[1])
+    with torch.inference_mode():
+        terms, _ = detector._terms(detector.tokens.view(images))
+        z = (terms[:, 1] - detector.fusion.map_mean[1]) / detector.fusion.map_std[1]
+    told = torch.stack([steps[0].maps["error"] for steps in detector.explain(images)])
+    torch.testing.assert_close(told, (z / 10).clamp(0, 1))
+    probability = torch.stack([steps[0].maps["probability"] for steps in detector.explain(images)])
+    torch.testing.assert_close(probability, terms[:, 0])
 
 
 def test_learning_leaves_the_images_alone(configuration: str) -> None:

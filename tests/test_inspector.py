@@ -14,10 +14,13 @@ import unmask
 from tiny import FEATURES, PIXELS, SIZE, as_picture, planted, texture, write_textures
 from unmask import modelfile
 from unmask.calibration import best_rate
+from unmask.detectors import Detector
 from unmask.errors import CalibrationError, ImageError, ModelFileError, SettingError, UnmaskError
+from unmask.explanation import frames
+from unmask.images import HEAT_ANCHORS
 from unmask.inspector import Inspector
 from unmask.training import Training
-from unmask.types import AnomalyResult
+from unmask.types import AnomalyResult, Step
 
 CPU = Training(device="cpu")
 
@@ -115,6 +118,60 @@ def test_the_repaired_image_has_the_image_s_size(paths: list[Path]) -> None:
     result = pixels.inspect(as_picture(texture(3)).resize((90, 50)))
     assert result.restored is not None
     assert (result.restored.shape, result.restored.dtype) == ((50, 90, 3), np.uint8)
+
+
+# --- explaining ------------------------------------------------------------------------------------------------------
+
+
+def test_an_explanation_comes_only_when_asked_for(inspector: Inspector, paths: list[Path]) -> None:
+    plain, told = inspector.inspect(paths[0]), inspector.inspect(paths[0], explain=True)
+    assert plain.explanation == ()
+    assert equal(plain, told)
+    (frame,) = told.explanation
+    assert frame.title == "repair"
+    assert list(frame.pictures) == ["probability", "error"]
+    assert set(told.milliseconds) == {"decode", "predict", "regions", "total"}
+
+
+def test_each_image_gets_its_own_explanation(inspector: Inspector) -> None:
+    sources = [as_picture(texture(700 + i)) for i in range(5)]
+    sources[3] = as_picture(planted(texture(703)))
+    together = inspector.inspect_many(sources, batch=2, explain=True)
+    for source, result in zip(sources, together, strict=True):
+        (alone,) = inspector.inspect(source, explain=True).explanation
+        for caption, picture in result.explanation[0].pictures.items():
+            np.testing.assert_allclose(picture.astype(int), alone.pictures[caption], atol=2)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((64, 64), (64, 64)), ((90, 31), (31, 90)), ((2048, 500), (125, 512)), ((3, 1500), (512, 1))]
+)
+def test_frames_have_the_image_s_size_but_never_a_large_one(
+    inspector: Inspector, size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    (frame,) = inspector.inspect(as_picture(texture(3)).resize(size), explain=True).explanation
+    for picture in frame.pictures.values():
+        assert (picture.shape, picture.dtype) == ((*shown, 3), np.uint8)
+
+
+def test_pictures_come_first_and_maps_are_heat_over_the_image() -> None:
+    image = torch.full((3, SIZE, SIZE), 0.5)
+    bright, cold, hot = torch.ones(3, SIZE, SIZE), torch.zeros(SIZE, SIZE), torch.ones(SIZE, SIZE)
+    steps = [Step("one", {"restored": bright}, {"zero": cold, "error": hot}), Step("two", {}, {})]
+    first, second = frames(steps, image.numpy(), 40, 30)
+    assert (first.title, list(first.pictures)) == ("one", ["restored", "zero", "error"])
+    assert (second.title, second.pictures) == ("two", {})
+    assert (first.pictures["restored"] == 255).all()
+    for caption, colour in (("zero", HEAT_ANCHORS[0]), ("error", HEAT_ANCHORS[-1])):
+        blend = 0.35 * 128 + 0.65 * colour
+        assert np.abs(first.pictures[caption] - blend).max() <= 1
+
+
+def test_a_detector_without_steps_explains_nothing(
+    inspector: Inspector, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(inspector.detector), "explain", Detector.explain)
+    assert [result.explanation for result in inspector.inspect_many(paths[:3], explain=True)] == [(), (), ()]
 
 
 # --- what is known before the training -------------------------------------------------------------------------------

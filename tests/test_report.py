@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from unmask.calibration import Calibration, regions
 from unmask.charts import BARS, Chart, nice_ticks, stacked_bars
 from unmask.errors import UnmaskError
 from unmask.report import Summary, write_report
-from unmask.types import AnomalyResult
+from unmask.types import AnomalyResult, Frame
 
 CALIBRATION = Calibration(threshold=1.0, pixel_threshold=1.0, false_alarm_rate=0.05, n_held_out=19, map_low=0.2)
 
@@ -226,6 +227,128 @@ def test_what_cannot_be_reported_says_so(tmp_path):
         written(tmp_path / "report", [inspected(2.0)], groups=["a", "b"])
     with pytest.raises(UnmaskError, match="the score of 0 is nan"):
         written(tmp_path / "report", [replace(inspected(2.0), score=float("nan"))])
+
+
+# --- explanations ----------------------------------------------------------------------------------------------------
+
+COLOURS = {"hidden": (160, 0, 0), "restored": (0, 160, 0), "covered": (0, 0, 160), "error": (160, 160, 0)}
+
+
+def explained(result, n):
+    """With n steps of four plain pictures each."""
+    shown = {caption: np.full((20, 30, 3), colour, np.uint8) for caption, colour in COLOURS.items()}
+    return replace(result, explanation=tuple(Frame(f"pass {k + 1} of {n}", shown) for k in range(n)))
+
+
+def animation(path):
+    """Its frames as arrays, and for how long each is shown."""
+    frames, times = [], []
+    with Image.open(path) as opened:
+        for k in range(opened.n_frames):
+            opened.seek(k)
+            frames.append(np.asarray(opened.convert("RGB")).astype(int))
+            times.append(opened.info.get("duration"))
+    return frames, times
+
+
+def test_the_page_shows_every_step_in_order(tmp_path):
+    page = written(tmp_path / "report", [explained(inspected(2.0), 2), inspected(3.0)])
+    elements = Elements(page)
+    assert elements.open == []
+    assert len(elements.all("template")) == 1, "only what was explained"
+    assert re.findall(r"<h3>(.*?)</h3>", page) == ["pass 1 of 2", "pass 2 of 2"]
+    assert re.findall(r"<figcaption>(\w+)</figcaption>", page) == 2 * list(COLOURS)
+    assert all(attrs["src"].startswith("data:image/webp;base64,") for attrs in elements.all("img"))
+    for caption, colour in COLOURS.items():
+        assert abs(picture(page, f"pass 2 of 2: {caption}")[10, 15] - colour).max() < 12
+
+
+def test_large_frames_are_reduced_in_the_page(tmp_path):
+    frame = Frame("repair", {"error": np.full((400, 512, 3), 90, np.uint8)})
+    page = written(tmp_path / "report", [replace(inspected(2.0), explanation=(frame,))])
+    assert picture(page, "repair: error").shape == (150, 192, 3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_an_animation_has_a_strip_a_step_and_waits_at_the_end(tmp_path, n):
+    page = written(tmp_path / "report", [explained(inspected(2.0, *photographs(tmp_path, ["part.png"])), n)])
+    (link,) = Elements(page).all("a")
+    assert link["href"] == "explain/0001-part.webp"
+    frames, times = animation(tmp_path / "report" / link["href"])
+    assert len(frames) == n
+    assert n == 1 or times == [1000] * (n - 1) + [2500]
+    for frame in frames:
+        width = frame.shape[1] // 4
+        middles = [frame[frame.shape[0] // 2, width * k + width // 2] for k in range(4)]
+        assert np.abs(np.array(middles) - list(COLOURS.values())).max() < 12, "side by side, in their order"
+        assert frame[:30].max() > 150, "the title is drawn"
+        assert frame[-20:].max() > 100, "so are the captions"
+    assert all(np.abs(a - b).max() > 50 for a, b in pairwise(frames)), "titles differ"
+
+
+def test_steps_of_different_shapes_make_one_animation(tmp_path):
+    shapes = [[(20, 30)], [(512, 7), (7, 512)], []]
+    steps = tuple(
+        Frame(f"step {i}", {f"map {k}": np.full((*shape, 3), 99, np.uint8) for k, shape in enumerate(some)})
+        for i, some in enumerate(shapes)
+    )
+    written(tmp_path / "report", [replace(inspected(2.0), explanation=steps)])
+    frames, _ = animation(tmp_path / "report" / "explain" / "0001-image.webp")
+    assert len({frame.shape for frame in frames}) == 1
+    assert len(frames) == 3
+
+
+def test_any_name_makes_an_animation_that_its_link_finds(tmp_path):
+    from urllib.parse import unquote
+
+    names = ["a/x.png", "b/x.png", '50% "of" <b>#1?.png', "ä" * 100 + ".png"]
+    photographs(tmp_path, names)
+    results = [explained(inspected(2.0, tmp_path / name), 1) for name in names]
+    page = written(tmp_path / "report", results)
+    links = [unquote(attrs["href"]) for attrs in Elements(page).all("a")]
+    assert sorted(links) == sorted(f"explain/{one.name}" for one in (tmp_path / "report" / "explain").iterdir())
+    assert len(links) == len(names)
+
+
+def test_an_explained_report_is_replaced_whole(tmp_path):
+    report = tmp_path / "report"
+    written(report, [explained(inspected(2.0), 2)] * 3)
+    written(report, [explained(inspected(2.0), 2)])
+    assert [path.name for path in (report / "explain").iterdir()] == ["0001-image.webp"]
+    written(report, [inspected(2.0)])
+    assert not (report / "explain").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"report"}
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", "folder.webp/mine"])
+def test_a_foreign_file_among_the_animations_is_kept(tmp_path, foreign):
+    written(tmp_path / "report", [explained(inspected(2.0), 2)])
+    file = tmp_path / "report" / "explain" / foreign
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("added by hand")
+    with pytest.raises(UnmaskError, match="is not a report of unmask"):
+        written(tmp_path / "report", [inspected(2.0)])
+    assert file.read_text() == "added by hand"
+
+
+def test_a_file_called_explain_is_kept(tmp_path):
+    written(tmp_path / "report", [inspected(2.0)])
+    (tmp_path / "report" / "explain").write_text("mine")
+    with pytest.raises(UnmaskError, match="is not a report of unmask"):
+        written(tmp_path / "report", [inspected(2.0)])
+
+
+def test_a_failure_after_some_animations_leaves_nothing(tmp_path):
+    def failing():
+        yield explained(inspected(1.0), 2)
+        raise RuntimeError("camera unplugged")
+
+    with pytest.raises(RuntimeError, match="camera"):
+        written(tmp_path / "new" / "deep" / "report", failing())
+    assert list(tmp_path.iterdir()) == []
+    written(tmp_path / "new" / "deep" / "report", [explained(inspected(1.0), 2)])
+    assert {path.name for path in (tmp_path / "new" / "deep").iterdir()} == {"report"}
+    assert {path.name for path in tmp_path.iterdir()} == {"new"}
 
 
 @pytest.mark.parametrize("seed", range(5))

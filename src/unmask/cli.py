@@ -83,25 +83,36 @@ def inspect(
     model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     report: Report = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Show how each verdict came about: in the report, and as an animation an image."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line an image, nothing else.")] = False,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if any is anomalous.")
     ] = False,
 ) -> None:
     """Judge new images."""
+    if explain and report is None:
+        raise SettingError("--explain came without --report, which its pictures go to; add --report FOLDER")
     paths = _image_files(images)
     _check_writable(report)
     inspector = _open(model)
     seen: list[bool] = []
-    results = _printed(inspector.inspect_many(paths), seen, as_json)
+    results = _printed(inspector.inspect_many(paths, explain=explain), seen, as_json)
     if report is None:
         for _ in results:
             pass
     else:
+        from unmask.explanation import ANIMATIONS
         from unmask.report import write_report
 
         page = write_report(report, results, title=model.stem, calibration=inspector.calibration, model=inspector.facts)
         note(f"Report: {page}")
+        if explain and not page.with_name(ANIMATIONS).exists():
+            note(f"Note: {inspector.detector.name} tells no steps, so the report explains nothing")
     if not as_json:
         typer.echo(f"{sum(seen)} of {len(seen)} images anomalous")
     if fail_on_anomaly and any(seen):

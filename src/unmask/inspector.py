@@ -20,10 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 import unmask
-from unmask import images, modelfile
+from unmask import images, modelfile, self_test
 from unmask.calibration import Calibration, best_rate, images_needed, regions
 from unmask.detectors import Detector, build, find
 from unmask.errors import CalibrationError, ImageError, ModelFileError
+from unmask.explanation import frames, stretched
 from unmask.training import Training
 from unmask.types import AnomalyResult, Prediction
 
@@ -112,20 +113,23 @@ class Inspector:
         }
         return cls(made, calibration, facts)
 
-    def inspect(self, image: Source) -> AnomalyResult:
+    def inspect(self, image: Source, *, explain: bool = False) -> AnomalyResult:
         """Judge one image.
 
         Args:
             image: a path, the bytes of a file, a Pillow image, or an array (h, w), (h, w, 3) or (h, w, 4) of uint8,
                 uint16 or float in [0, 1].
+            explain: look a second time, and tell the steps that led to the map.
 
         Raises:
             ImageError: it cannot be read.
         """
-        return next(self.inspect_many([image]))
+        return next(self.inspect_many([image], explain=explain))
 
-    def inspect_many(self, sources: Iterable[Source], batch: int = BATCH) -> Iterator[AnomalyResult]:
-        """Judge images one after the other, `batch` at a time; times are means over a batch.
+    def inspect_many(
+        self, sources: Iterable[Source], batch: int = BATCH, *, explain: bool = False
+    ) -> Iterator[AnomalyResult]:
+        """Judge images one after the other, `batch` at a time; times are means over a batch. See `inspect`.
 
         Raises:
             ImageError: one cannot be read.
@@ -139,8 +143,10 @@ class Inspector:
             prediction = self.detector.predict(stack)
             predicted = time.monotonic()
             spent = {"decode": 1000 * (ready - start) / len(some), "predict": 1000 * (predicted - ready) / len(some)}
+            told = self.detector.explain(stack) if explain else [[] for _ in some]
             for index, (source, own_size) in enumerate(zip(some, own_sizes, strict=True)):
-                yield self._result(prediction, index, own_size, source, spent)
+                explanation = frames(told[index], sized[index], *own_size)
+                yield replace(self._result(prediction, index, own_size, source, spent), explanation=explanation)
 
     def _sized(self, source: Source) -> tuple[np.ndarray, tuple[int, int]]:
         """The image as the detector wants it, and its own (h, w); a large original is let go at once."""
@@ -163,7 +169,7 @@ class Inspector:
             pixel_threshold=self.calibration.pixel_threshold,
             mask=mask,
             regions=found,
-            restored=None if prediction.restored is None else _enlarged(prediction.restored[index], size),
+            restored=None if prediction.restored is None else stretched(prediction.restored[index].numpy(), *size),
             milliseconds={**times, "total": sum(times.values())},
             path=Path(source) if isinstance(source, str | Path) else None,
         )
@@ -174,9 +180,7 @@ class Inspector:
         Raises:
             ModelFileError: the place cannot be written.
         """
-        image = _test_image(self.detector.image_size)
-        said = self.detector.predict(image)
-        test = {"score": float(said.scores[0]), "map": _pooled(said.maps[0])}
+        test = self_test.answers(self.detector)
         facts = {**self.facts, "calibration": self.calibration.to_dict(), "self_test": test}
         tensors = {key: value.numpy() for key, value in self.detector.learned().items()}
         modelfile.write(path, facts, tensors)
@@ -198,7 +202,7 @@ class Inspector:
         except KeyError as error:
             raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
         detector.restore({key: torch.from_numpy(value) for key, value in arrays.items()})
-        _check_self_test(path, detector, test, calibration)
+        self_test.check(path, detector, test, calibration)
         return cls(detector, calibration, facts)
 
 
@@ -259,41 +263,9 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _enlarged(restored: Float[Tensor, "3 s s"], size: tuple[int, ...]) -> np.ndarray:
-    picture = Image.fromarray(images.to_uint8(restored.numpy()))
-    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BICUBIC))
-
-
-def _test_image(size: int) -> Float[Tensor, "1 3 s s"]:
-    """A picture with structure, from a formula: the same in every version and on every machine."""
-    y, x = torch.meshgrid(torch.arange(size) / size, torch.arange(size) / size, indexing="ij")
-    waves = [torch.sin(6.28 * (k * x + (4 - k) * y)) for k in (1, 2, 3)]
-    image = 0.5 + 0.4 * torch.stack(waves)
-    image[:, size // 4 : size // 3, size // 2 : 3 * size // 4] = 0.1
-    return image[None]
-
-
-def _pooled(anomaly_map: Float[Tensor, "s s"]) -> list[float]:
-    """An 8 x 8 summary of a map."""
-    return torch.nn.functional.adaptive_avg_pool2d(anomaly_map[None], 8).flatten().tolist()
-
-
 def _check_frozen(path: str | Path, facts: Mapping[str, Any], detector: Detector) -> None:
     for name, checksum in facts["frozen"].items():
         if (here := detector.frozen().get(name)) != checksum:
             raise ModelFileError(
                 f"{path} needs {name} with checksum {checksum}, here it is {here}; install those weights or fit again"
             )
-
-
-def _check_self_test(path: str | Path, detector: Detector, test: Mapping[str, Any], calibration: Calibration) -> None:
-    """The numbers of the machine that saved it, to 1 %: processors and versions differ in the last digits only."""
-    said = detector.predict(_test_image(detector.image_size))
-    here = torch.tensor([float(said.scores[0]), *_pooled(said.maps[0])])
-    then = torch.tensor([test["score"], *test["map"]])
-    slack = 0.01 * then.abs() + 0.01 * torch.tensor([calibration.threshold] + 64 * [calibration.pixel_threshold]).abs()
-    excess = (here - then).abs() - slack
-    if not bool((excess <= 0).all()):
-        worst = int(excess.argmax())
-        differs = f"{'score' if worst == 0 else 'map value'} of {then[worst]:.4g} came out as {here[worst]:.4g}"
-        raise ModelFileError(f"{path} fails its self-test: a {differs}; use the versions it was made with or fit again")

@@ -21,21 +21,33 @@ from PIL import Image
 from unmask.calibration import Calibration
 from unmask.charts import Chart, stacked_bars
 from unmask.errors import UnmaskError
+from unmask.explanation import ANIMATIONS, animate, holds_animations
 from unmask.images import CONTOUR, HEAT_ANCHORS, decode, heat, overlay, to_uint8
 from unmask.types import AnomalyResult, Region
 
 THUMBNAIL = 256  # pixels of the longer side: sharp at the size of a card, legible when enlarged
+STEP_THUMBNAIL = 192  # likewise, of a picture in an explanation
 FORMAT = "unmask-report"
 FILES = frozenset({"index.html", "results.json", "results.parquet"})
 
 
 @dataclass(frozen=True)
 class Card:
-    """What the report keeps of one result: a row of numbers, and its pictures as data URIs by their captions."""
+    """What the report keeps of one result.
+
+    Attributes:
+        row: of numbers.
+        pictures: data URIs by their captions.
+        size: (w, h) of them.
+        steps: of the explanation: titles, and again data URIs by their captions.
+        animation: its address relative to the page; None without an explanation.
+    """
 
     row: dict[str, Any]
     pictures: dict[str, str]
     size: tuple[int, int]
+    steps: tuple[tuple[str, dict[str, str]], ...] = ()
+    animation: str | None = None
 
 
 class Summary(NamedTuple):
@@ -79,9 +91,9 @@ def write_report(
     summary: Callable[[], Summary] | None = None,
     photo: Callable[[AnomalyResult], Float[np.ndarray, "3 h w"] | None] = original,
 ) -> Path:
-    """Write index.html (one file, no network), results.json and results.parquet.
+    """Write index.html (one file, no network), results.json, results.parquet, and an animation an explained result.
 
-    Results are read one by one and reduced to thumbnails at once. The folder appears whole or not at all.
+    Results are read one by one, animated and reduced to thumbnails at once. The folder appears whole or not at all.
 
     Args:
         folder: where to write. A previous report there is replaced; anything else is refused.
@@ -102,24 +114,22 @@ def write_report(
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder)
-    cards = [_card(index, result, calibration, photo(result)) for index, result in enumerate(results)]
-    if not cards:
-        raise UnmaskError("there are no results to report; inspect at least one image")
-    metrics, curves, groups = Summary() if summary is None else summary()
-    if groups is not None and len(groups) != len(cards):
-        raise UnmaskError(f"{len(cards)} results came with {len(groups)} groups; give one group a result")
-    for index, card in enumerate(cards):
-        card.row["group"] = None if groups is None else groups[index]
-    facts = {
-        "title": title,
-        "written": time.strftime("%Y-%m-%d %H:%M"),
-        "calibration": calibration.to_dict(),
-        "model": dict(model),
-        "metrics": dict(metrics),
-    }
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    fresh.mkdir(parents=True)
+    nearest = next(parent for parent in folder.parents if parent.exists())
+    fresh = nearest / f".{folder.name}.{os.getpid()}.new"
+    fresh.mkdir()
     try:
+        cards = [_card(fresh, index, result, calibration, photo(result)) for index, result in enumerate(results)]
+        if not cards:
+            raise UnmaskError("there are no results to report; inspect at least one image")
+        metrics, curves, groups = Summary() if summary is None else summary()
+        _sort_in(cards, groups)
+        facts = {
+            "title": title,
+            "written": time.strftime("%Y-%m-%d %H:%M"),
+            "calibration": calibration.to_dict(),
+            "model": dict(model),
+            "metrics": dict(metrics),
+        }
         _write_tables(fresh, facts, [card.row for card in cards])
         _write_page(fresh / "index.html", facts, cards, curves)
         _swap(fresh, folder)
@@ -128,8 +138,16 @@ def write_report(
     return folder / "index.html"
 
 
+def _sort_in(cards: list[Card], groups: Sequence[str] | None) -> None:
+    """Give each card its group, if there are any."""
+    if groups is not None and len(groups) != len(cards):
+        raise UnmaskError(f"{len(cards)} results came with {len(groups)} groups; give one group a result")
+    for index, card in enumerate(cards):
+        card.row["group"] = None if groups is None else groups[index]
+
+
 def _card(
-    index: int, result: AnomalyResult, calibration: Calibration, photo: Float[np.ndarray, "3 h w"] | None
+    fresh: Path, index: int, result: AnomalyResult, calibration: Calibration, photo: Float[np.ndarray, "3 h w"] | None
 ) -> Card:
     if not np.isfinite(result.score):
         raise UnmaskError(f"the score of {result.path or index} is {result.score}; mend the detector that made it")
@@ -141,7 +159,12 @@ def _card(
     pictures["Heat map"] = _data_uri(overlay(thumbnail, colours, np.zeros_like(mask), strength=0.65))
     if result.restored is not None:
         pictures["Repaired"] = _data_uri(to_uint8(_thumbnail(result.restored)))
-    return Card(_row(index, result), pictures, (w, h))
+    steps = tuple(
+        (title, {caption: _data_uri(to_uint8(_thumbnail(one, STEP_THUMBNAIL)), 70) for caption, one in shown.items()})
+        for title, shown in result.explanation
+    )
+    animation = animate(fresh, index, result) if steps else None
+    return Card(_row(index, result), pictures, (w, h), steps, animation)
 
 
 def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
@@ -159,9 +182,9 @@ def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
     }
 
 
-def _thumbnail(photo: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "3 th tw"]:
+def _thumbnail(photo: UInt8[np.ndarray, "h w 3"], side: int = THUMBNAIL) -> Float[np.ndarray, "3 th tw"]:
     image = Image.fromarray(photo)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail((side, side))
     return decode(np.asarray(image))
 
 
@@ -180,9 +203,9 @@ def _outlined(picture: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]
     return picture
 
 
-def _data_uri(picture: UInt8[np.ndarray, "h w 3"]) -> str:
+def _data_uri(picture: UInt8[np.ndarray, "h w 3"], quality: int = 72) -> str:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "WEBP", quality=72, method=2)
+    Image.fromarray(picture).save(file, "WEBP", quality=quality, method=2)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
@@ -247,7 +270,8 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists():
         return
     found = {one.name for one in folder.iterdir()} if folder.is_dir() else {folder.name}
-    if found and not (found - {"metrics.json"} == FILES and _is_report(folder / "results.json")):
+    ours = found - {"metrics.json", ANIMATIONS} == FILES and _is_report(folder / "results.json")
+    if found and not (ours and (ANIMATIONS not in found or holds_animations(folder / ANIMATIONS))):
         raise UnmaskError(f"{folder} exists and is not a report of unmask; give another folder, or empty it")
 
 
@@ -263,5 +287,6 @@ def _swap(fresh: Path, folder: Path) -> None:
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         folder.replace(old)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     fresh.replace(folder)
     shutil.rmtree(old, ignore_errors=True)

@@ -73,6 +73,34 @@ class Prediction(NamedTuple):
     restored: Float[Tensor, "b 3 s s"] | None = None
 
 
+class Step(NamedTuple):
+    """One step of how a detector came to its map, as it tells it: for one image of s x s pixels.
+
+    Attributes:
+        title: such as "pass 1 of 2".
+        pictures: captions and pictures, (3, s, s) RGB in [0, 1].
+        maps: captions and maps, (s, s) in [0, 1]: 0 = as on normal images, 1 = far from them. They are drawn as heat
+            over the image. No caption names both a picture and a map.
+    """
+
+    title: str
+    pictures: dict[str, Float[Tensor, "3 s s"]]
+    maps: dict[str, Float[Tensor, "s s"]]
+
+
+class Frame(NamedTuple):
+    """One step of an explanation, ready to be looked at.
+
+    Attributes:
+        title: of the step.
+        pictures: captions and RGB bytes (h, w, 3), the step's pictures first, then its maps in heat colours. They have
+            the image's own size; one whose longer side has more than 512 pixels is reduced to 512.
+    """
+
+    title: str
+    pictures: dict[str, UInt8[np.ndarray, "h w 3"]]
+
+
 @dataclass(frozen=True)
 class Region:
     """One connected anomalous region (8-neighbours) of a mask.
@@ -103,8 +131,10 @@ class AnomalyResult:
         mask: (h, w) map > pixel_threshold.
         regions: the mask's connected regions, the highest peak first.
         restored: (h, w, 3) uint8, the image as it should have been, or None where the detector restores none.
-        milliseconds: time of each step ("decode", "predict", "regions") and their "total".
+        milliseconds: time of each step ("decode", "predict", "regions") and their "total"; that of an explanation, a
+            second look, is not counted.
         path: where the image came from, when it came from a file.
+        explanation: the steps that led to the map, in order; empty if not asked for, or if the detector tells none.
     """
 
     score: float
@@ -117,3 +147,4 @@ class AnomalyResult:
     restored: UInt8[np.ndarray, "h w 3"] | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
     path: Path | None = None
+    explanation: tuple[Frame, ...] = ()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from unmask.errors import ModelFileError, NotFittedError, SettingError
 from unmask.features import Images
 from unmask.training import Training
-from unmask.types import Prediction
+from unmask.types import Prediction, Step
 
 
 class Detector(nn.Module):
@@ -61,6 +61,20 @@ class Detector(nn.Module):
             NotFittedError: fit or restore comes first.
         """
         raise NotImplementedError
+
+    def explain(self, images: Float[Tensor, "b 3 s s"]) -> list[list[Step]]:
+        """Tell for each image the steps that led to its map, for people to watch; none, where a detector has none.
+
+        It is a second look, which may be slower than `predict` and changes nothing.
+
+        Args:
+            images: RGB in [0, 1], image_size x image_size.
+
+        Raises:
+            NotFittedError: fit or restore comes first.
+        """
+        self.check_fitted()
+        return [[] for _ in images]
 
     def params(self) -> dict[str, Any]:
         """The constructor's arguments with their present values."""

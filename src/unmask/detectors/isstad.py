@@ -28,9 +28,10 @@ from unmask.fusion import Fusion, top_mean
 from unmask.losses import gaussian_blur
 from unmask.pixel_space import PixelSpace
 from unmask.training import Trainer, Training
-from unmask.types import Prediction
+from unmask.types import Prediction, Step
 
 LEAST_IMAGES = 8
+FAR = 10.0  # standard deviations above normal images at which the map of an explanation is full
 FAST: dict[str, Any] = {}
 BASE: dict[str, Any] = {
     "space": "pixels",
@@ -243,6 +244,21 @@ class ISSTAD(Detector):
             maps, scores = self._by_the_paper(terms[:, 0], repair)
         maps = F.interpolate(maps[:, None], size=self.image_size, mode="bilinear")[:, 0]
         return Prediction(maps, scores, self.tokens.picture(repaired))
+
+    @torch.inference_mode()
+    def explain(self, images: Float[Tensor, "b 3 s s"]) -> list[list[Step]]:
+        """One step: the repaired image, where there is one, p, and r over its spread on normal images."""
+        self.check_fitted()
+        terms, repaired = self._terms(self.tokens.view(images))
+        pictures = self.tokens.picture(repaired)
+        far = (terms - self.fusion.map_mean) / self.fusion.map_std / FAR
+        repair = far[:, 1 : 1 + len(self.tokens.repair_names)].mean(1)
+        maps = torch.stack([terms[:, 0], repair], dim=1).clamp(0, 1)  # b 2 s s
+        maps = F.interpolate(maps, size=self.image_size, mode="bilinear")
+        return [
+            [Step("repair", {} if pictures is None else {"repaired": pictures[i]}, {"probability": p, "error": r})]
+            for i, (p, r) in enumerate(maps)
+        ]
 
     def _terms(self, view: View) -> tuple[Float[Tensor, "b t s s"], Float[Tensor, "b n d"]]:
         """p, r and the space's own terms, smoothed, on the status grid; and the repaired tokens."""

@@ -29,6 +29,10 @@ function enlarge(card) {
     return figure;
   });
   dialog.querySelector(".large").replaceChildren(...figures);
+  const told = card.querySelector("template");
+  dialog.querySelector(".steps").replaceChildren(...(told ? [told.content.cloneNode(true)] : []));
+  dialog.classList.toggle("explained", told !== null);
+  dialog.scrollTop = 0;
   const [verdict, score, name] = [".stamp", ".score", ".file"].map((part) => card.querySelector(part).textContent.trim());
   dialog.querySelector("strong").textContent = `${verdict}: ${score} · ${name}`;
   if (!dialog.open) dialog.showModal();
