@@ -36,8 +36,3 @@ def principal_subspace(vectors: Float[Tensor, "n d"], share: float) -> Subspace:
     rank = min(int((kept < share).sum()) + 1, max(1, len(vectors) - 1))
     scale = values[:rank].clamp(min=1e-12).sqrt()
     return Subspace(mean, (centred.T @ (directions[:, :rank] / scale).float()).contiguous())
-
-
-def folds(n: int, k: int) -> Float[Tensor, " n"]:
-    """The fold of each image: its residual is then measured with a subspace that has not seen it, as for a new one."""
-    return torch.arange(n) % k

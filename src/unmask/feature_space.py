@@ -16,14 +16,13 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unmask import backbones
 from unmask.bottleneck import Subspace, principal_subspace
 from unmask.decoder import View
-from unmask.errors import SettingError
 from unmask.feature_damage import damage_features
-from unmask.features import Derived, Images, encode
+from unmask.features import Derived, Images
 from unmask.masking import random_hidden
 from unmask.neighbours import Bank, sample_rows
+from unmask.standard_maps import StandardMaps
 from unmask.training import Trainer, draws
 
 TOKEN_STRIDE = 16
@@ -48,25 +47,20 @@ class FeatureSpace(nn.Module):
 
     def __init__(self, backbone: str, image_size: int, *, variance_share: float, bank_size: int) -> None:
         super().__init__()
-        self.backbone = backbones.load(backbone, levels=(2, 3, 4))
-        if image_size % max(self.backbone.strides):
-            raise SettingError(f"image_size {image_size} is no multiple of {max(self.backbone.strides)}, the stride")
+        self.maps = StandardMaps(backbone, image_size)
+        self.shapes, strides = self.maps.shapes, self.maps.backbone.strides
         self.variance_share = variance_share
         self.grid = image_size // TOKEN_STRIDE
-        self.shapes = [(c, image_size // s) for c, s in zip(self.backbone.channels, self.backbone.strides, strict=True)]
         self.cells = max(1, self.shapes[0][1] // self.grid)
         self.widths = [c * max(1, side // self.grid) ** 2 for c, side in self.shapes]
         self.latent_dim = self.target_dim = sum(self.widths)
         weights = torch.cat([torch.full((width,), 1 / width / len(self.widths)) for width in self.widths])
         self.register_buffer("channel_weights", weights, persistent=False)  # each level counts the same
-        for i, (c, _) in enumerate(self.shapes):
-            self.register_buffer(f"mean{i}", torch.zeros(c, 1, 1))
-            self.register_buffer(f"std{i}", torch.ones(c, 1, 1))
         self.register_buffer("subspace_mean", torch.empty(0))
         self.register_buffer("subspace_basis", torch.empty(0, dtype=torch.float16))
         self.basis = Derived(Tensor.float)
-        self.repair_names = tuple(f"repair {stride}" for stride in self.backbone.strides)
-        self.whole_names = tuple(f"bottleneck {stride}" for stride in self.backbone.strides)
+        self.repair_names = tuple(f"repair {stride}" for stride in strides)
+        self.whole_names = tuple(f"bottleneck {stride}" for stride in strides)
         self.extra_names = (*self.whole_names, "neighbour", "deep neighbour")
         self.local_names = (self.repair_names[0], self.whole_names[0], "neighbour", "deep neighbour")
         fine = [i for i, (_, side) in enumerate(self.shapes) if side >= self.grid]
@@ -78,50 +72,20 @@ class FeatureSpace(nn.Module):
 
     def learn(self, images: Images, trainer: Trainer) -> None:
         """Encode all images once; fit the standardisation, the bottleneck and the bank."""
-        self.seed, progress = trainer.training.seed, trainer.training.progress
-        self.kept = encode(images, self._encode, stage="encode", progress=progress)
-        self._standardise()
+        self.seed = trainer.training.seed
+        self.maps.learn(images, trainer.training.progress)
         self._fit_bottleneck()
         for bank in (self.fine_bank, self.deep_bank):
-            bank.fill(len(self.kept), self._chunks(), self.seed)
+            bank.fill(len(self.maps), self.maps.chunks(), self.seed)
 
     def forget_images(self) -> None:
         """Let go of what only training needs."""
-        for name in ("kept", "subspaces"):
-            self.__dict__.pop(name, None)
-
-    def _encode(self, images: Tensor) -> Float[Tensor, "b values"]:
-        device = next(self.backbone.parameters()).device
-        return torch.cat([level.flatten(1) for level in self.backbone(images.to(device))], dim=1)
-
-    def _levels(self, flat: Float[Tensor, "b values"]) -> list[Tensor]:
-        """Standardised maps (b, c, side, side), finest first."""
-        parts = flat.float().split([c * side * side for c, side in self.shapes], dim=1)
-        return [
-            (part.unflatten(1, (c, side, side)) - self.get_buffer(f"mean{i}")) / self.get_buffer(f"std{i}")
-            for i, (part, (c, side)) in enumerate(zip(parts, self.shapes, strict=True))
-        ]
-
-    def _chunks(self, size: int = 64) -> Iterator[tuple[int, list[Tensor]]]:
-        for start in range(0, len(self.kept), size):
-            yield start, self._levels(self.kept[start : start + size])
-
-    def _standardise(self) -> None:
-        for i, (c, _) in enumerate(self.shapes):
-            setattr(self, f"mean{i}", torch.zeros(c, 1, 1))
-            setattr(self, f"std{i}", torch.ones(c, 1, 1))
-        moments = [
-            [torch.stack([x.mean((0, 2, 3)), (x**2).mean((0, 2, 3))]) * len(x) for x in maps]
-            for _, maps in self._chunks()
-        ]
-        for i, level in enumerate(zip(*moments, strict=True)):
-            mean, square = torch.stack(level).sum(0) / len(self.kept)
-            setattr(self, f"mean{i}", mean[:, None, None])
-            setattr(self, f"std{i}", (square - mean**2).clamp(min=1e-6).sqrt()[:, None, None])
+        self.maps.forget()
+        self.__dict__.pop("subspaces", None)
 
     def _fit_bottleneck(self) -> None:
-        rows = sample_rows(len(self.kept), SUBSPACE_IMAGES, draws(self.seed, "subspace"))
-        vectors = torch.cat([self._as_vectors(self._levels(part)) for part in self.kept[rows].split(64)])
+        rows = sample_rows(len(self.maps), SUBSPACE_IMAGES, draws(self.seed, "subspace"))
+        vectors = torch.cat([self._as_vectors(self.maps.of(part)) for part in rows.split(64)])
         self.subspaces = [principal_subspace(vectors[rows % FOLDS != k], self.variance_share) for k in range(FOLDS)]
         whole = principal_subspace(vectors, self.variance_share)
         self.subspace_mean, self.subspace_basis = whole.mean, whole.basis.half()
@@ -132,22 +96,22 @@ class FeatureSpace(nn.Module):
         """Stage 1: the rest of normal images, and which tokens to hide."""
         generator = draws(self.seed, "stage 1", step)
         rows, subspace = self._one_fold(step, size, generator)
-        tokens, _ = self._rest(self._levels(self.kept[rows]), subspace)
+        tokens, _ = self._rest(self.maps.of(rows), subspace)
         return tokens, random_hidden(len(tokens), self.grid**2, mask_ratio, generator)
 
     def damaged_batch(self, step: int, size: int, target: str) -> tuple[Tensor, Tensor, Tensor]:
         """Stage 2: the rest of damaged images, of what they should be repaired to, and where they are damaged."""
         generator = draws(self.seed, "stage 2", step)
         rows, subspace = self._one_fold(step, size, generator)
-        whole = self._levels(self.kept[rows])
+        whole = self.maps.of(rows)
         damaged, cells = damage_features(whole, generator)
         latents, probable = self._rest(damaged, subspace)
         wanted = latents if target == "input" else self._tokens(whole) - probable
         return latents, wanted, cells
 
     def _one_fold(self, step: int, size: int, generator: torch.Generator) -> tuple[Tensor, Subspace]:
-        fold = step % min(FOLDS, len(self.kept))
-        rows = torch.arange(fold, len(self.kept), FOLDS)
+        fold = step % min(FOLDS, len(self.maps))
+        rows = torch.arange(fold, len(self.maps), FOLDS)
         return rows[torch.randint(len(rows), (size,), generator=generator)], self.subspaces[fold]
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -155,15 +119,15 @@ class FeatureSpace(nn.Module):
     def view(self, images: Float[Tensor, "b 3 s s"]) -> View:
         """New images as the decoder sees them."""
         whole = Subspace(self.subspace_mean, self.basis(self.subspace_basis))
-        return self._view(self._levels(self._encode(images)), whole)
+        return self._view(self.maps(images), whole)
 
     def normal_views(self, most: int = 200) -> Iterator[View]:
         """Training images as if they were new: without their own part of the bottleneck and of the bank."""
         per_fold = -(-most // FOLDS)
-        for fold in range(min(FOLDS, len(self.kept))):
-            rows = torch.arange(fold, len(self.kept), FOLDS)[:per_fold]
+        for fold in range(min(FOLDS, len(self.maps))):
+            rows = torch.arange(fold, len(self.maps), FOLDS)[:per_fold]
             for part in rows.split(8):
-                yield self._view(self._levels(self.kept[part]), self.subspaces[fold], part)
+                yield self._view(self.maps.of(part), self.subspaces[fold], part)
 
     def repair_maps(self, repaired: Float[Tensor, "b n d"], wanted: Float[Tensor, "b n d"]) -> Float[Tensor, "b l s s"]:
         """Squared repair error of each of the l levels, averaged over 3 x 3 cells first: noise there is no damage."""

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unmask.training import Progress, silent
 
+Made = TypeVar("Made")
 MEMORY_LIMIT = 1_000_000_000
 """Bytes of features that are kept in memory; more go to a file. A laptop of 8 GB must get through."""
 
@@ -30,21 +31,21 @@ class Images(Protocol):
     def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]: ...
 
 
-class Derived:
-    """A tensor made from a buffer once, and anew only when the buffer has changed.
+class Derived(Generic[Made]):
+    """Something made from a buffer once, and anew only when the buffer has changed.
 
     Large buffers are kept in half precision, as the file has them; this holds what arithmetic needs of them.
     """
 
-    def __init__(self, make: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, make: Callable[[Tensor], Made]) -> None:
         self.make = make
         self.key: tuple[object, ...] = ()
-        self.value = torch.empty(0)
+        self.value: Made | None = None
 
-    def __call__(self, source: Tensor) -> Tensor:
+    def __call__(self, source: Tensor) -> Made:
         """The value for `source` as it is now."""
         key = (source.data_ptr(), source._version, source.shape)
-        if key != self.key:
+        if self.value is None or key != self.key:
             self.key, self.value = key, self.make(source)
         return self.value
 

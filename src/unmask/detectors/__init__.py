@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from unmask.detectors.base import Detector, build, settings
 from unmask.detectors.isstad import ISSTAD
+from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
 
-DETECTORS: tuple[type[Detector], ...] = (ISSTAD,)
+DETECTORS: tuple[type[Detector], ...] = (ISSTAD, SSM)
 
 __all__ = ["DETECTORS", "Detector", "build", "find", "settings"]
 

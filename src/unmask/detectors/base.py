@@ -148,6 +148,12 @@ def build(detector: type[Detector], preset: str, overrides: Mapping[str, Any]) -
     return detector(**{**detector.presets[preset], **values})
 
 
+def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise SettingError unless a setting is one of its choices."""
+    if value not in choices:
+        raise SettingError(f"{key}={value} is unknown; give {', '.join(choices[:-1])} or {choices[-1]}")
+
+
 def _converted(key: str, value: Any, parameter: inspect.Parameter) -> Any:
     """A command line gives text; the default's type says what is meant."""
     kind = type(parameter.default)
@@ -156,8 +162,11 @@ def _converted(key: str, value: Any, parameter: inspect.Parameter) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[value.lower()]
+        if kind is tuple:
+            return tuple(int(one) for one in value.strip("()").rstrip(",").split(","))
         if parameter.default is None:
             return None if value.lower() == "none" else value
         return kind(value)
     except (KeyError, ValueError) as error:
-        raise SettingError(f"{key}={value} is no {kind.__name__}; its default is {parameter.default}") from error
+        wanted = "list of whole numbers such as 2,4,8" if kind is tuple else kind.__name__
+        raise SettingError(f"{key}={value} is no {wanted}; its default is {parameter.default}") from error

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unmask.decoder import FillingLoss, GrowingDecoder, RepairLoss, View
-from unmask.detectors.base import Detector
+from unmask.detectors.base import Detector, one_of
 from unmask.errors import SettingError
 from unmask.feature_space import FeatureSpace
 from unmask.features import Images
@@ -121,9 +121,9 @@ class ISSTAD(Detector):
         power_r: float = 1.0,
     ) -> None:
         super().__init__()
-        _one_of("space", space, ("features", "pixels"))
-        _one_of("target", target, ("clean", "input"))
-        _one_of("combine", combine, ("fused", "product", "extended"))
+        one_of("space", space, ("features", "pixels"))
+        one_of("target", target, ("clean", "input"))
+        one_of("combine", combine, ("fused", "product", "extended"))
         self.space, self.target, self.combine, self.image_size = space, target, combine, image_size
         self.backbone, self.encoder, self.weights = backbone, encoder, weights
         self.decoder_dim, self.decoder_heads, self.mlp_ratio = decoder_dim, decoder_heads, mlp_ratio
@@ -278,10 +278,5 @@ class ISSTAD(Detector):
     def frozen(self) -> dict[str, str]:
         """The features space names its backbone; the pixels space stores its own encoder."""
         if isinstance(self.tokens, FeatureSpace):
-            return {self.tokens.backbone.name: self.tokens.backbone.checksum}
+            return {self.tokens.maps.backbone.name: self.tokens.maps.backbone.checksum}
         return {}
-
-
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise SettingError(f"{key}={value} is unknown; give {', '.join(choices[:-1])} or {choices[-1]}")

@@ -1,0 +1,355 @@
+"""SSM: self-supervised masking (Huang, Xu, Wang, Wang, Zhang; arXiv 2205.06568, IEEE TMM 2022).
+
+1. Disjoint random masks of several scales together hide every part of an image once.
+2. What they hide is restored. Normal parts come back as they were; an anomaly does not.
+3. Blocks that came back well are uncovered for good, and what is left is hidden and restored again. The mask shrinks on
+   to the anomaly (progressive mask refinement).
+4. The last pass makes the map. The image's score joins the map's peak and the mean squared error, both standardised on
+   held-out normal images.
+
+`space="pixels"` is the paper: a conditional autoencoder restores pixels. `space="features"`, the default on a CPU,
+hides tokens of the cached feature maps of a frozen network and restores them by a conditional Gaussian. One pass is
+RIAD.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from unmask.detectors.base import Detector, one_of
+from unmask.errors import SettingError
+from unmask.feature_restoration import FeatureRestoration
+from unmask.features import Images
+from unmask.fusion import top_mean
+from unmask.losses import gaussian_blur
+from unmask.masking import disjoint_masks
+from unmask.pixel_restoration import PixelRestoration
+from unmask.training import Trainer, Training, draws
+from unmask.types import Prediction, Step
+
+MASKS = 3  # each hides a third
+BLOCKS = 16  # along a side: what is uncovered, or not, as a whole
+MOST_PASSES = 5
+LEAST_IMAGES = 10
+FAR = 10.0  # standard deviations above normal images at which the map of an explanation is full
+COVER = (0.95, 0.55, 0.1)  # the colour of what stays covered
+
+FAST: dict[str, Any] = {}
+LIGHT: dict[str, Any] = {
+    "space": "pixels",
+    "image_size": 128,
+    "cells": (2, 4, 8),
+    "weights": "squares",
+    "smoothing": 7.0,
+    "peak": 0.0,
+    "score": "both",
+}
+PAPER = {**LIGHT, "width": 1.0, "epochs": 50.0, "batch": 32, "lr": 1e-4, "tau": 0.0157, "score": "pixels"}
+MVTEC = {**PAPER, "image_size": 256, "cells": (2, 4, 8, 16), "epochs": 300.0, "smoothing": 14.0, "tau": 0.0}
+
+
+class Pass(NamedTuple):
+    """One time of hiding and restoring b images.
+
+    Attributes:
+        visible: what was uncovered before it, True = never hidden.
+        masks: (k, n, s, s), True = visible, before anything was uncovered.
+        maps: A of each term, smoothed.
+        energies: mean error of each term.
+        confirmed: what is uncovered after it.
+        picture: the restored images, where there are any.
+    """
+
+    visible: Bool[Tensor, "b g g"]
+    masks: Bool[Tensor, "k n g g"]
+    maps: Float[Tensor, "b t g g"]
+    energies: Float[Tensor, "b t"]
+    confirmed: Bool[Tensor, "b g g"]
+    picture: Float[Tensor, "b 3 _s _s"] | None
+
+
+class SSM(Detector):
+    """Hides everything in turn, looks at what restores well, uncovers it, and looks again.
+
+    Args:
+        space: "features" (cached feature maps of `backbone`) or "pixels" (the paper: a conditional autoencoder).
+        score: of the pixels space: restored against original in "pixels" (MSGMS, squared error), in the backbone's
+            "features", or "both". The features space knows features only.
+        passes: T, how often to hide and restore, 1 to 5; 1 = no refinement.
+        image_size: pixels along a side.
+        backbone: of the features space, and of `score`; see `backbones.load`.
+        cells: k, sides of the cells that a mask hides, in pixels: a scale each.
+        weights: of the scales in the map: "uniform", or "squares" (of k, the release).
+        tau: below it a pixel of the map counts as restored; 0 = take `tau_quantile`. 0.0157 is the release's.
+        tau_quantile: of the map's pixels on held-out normal images: tau.
+        block_share: of a block's pixels that must be restored for it to be uncovered; a block has 1/16 of the side.
+        smoothing: sigma of the gaussian over the map, in pixels.
+        peak: share of the map whose mean is its peak; 0 = its largest value alone (the paper).
+        width: of the network's channels (pixels space); 1 is the paper.
+        mask_weight: of the predicted mask in the loss (pixels space).
+        steps: least number of steps (pixels space).
+        epochs: least number of passes over the images (pixels space).
+        batch: images of a training step (pixels space).
+        lr: highest learning rate (pixels space).
+        variance_share: that the Gaussian keeps (features space).
+        rank: directions that it keeps, at the most (features space).
+    """
+
+    name = "ssm"
+    paper = "Huang, Xu, Wang, Wang, Zhang: Self-supervised masking for unsupervised anomaly detection, arXiv 2205.06568"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "light": LIGHT, "paper": PAPER, "mvtec": MVTEC}
+
+    scale: Tensor
+    threshold: Tensor
+    normal_map: Tensor
+    peak_mean: Tensor
+    peak_std: Tensor
+    energy_mean: Tensor
+    energy_std: Tensor
+    mask_seed: Tensor
+
+    def __init__(
+        self,
+        *,
+        space: str = "features",
+        score: str = "features",
+        passes: int = 2,
+        image_size: int = 256,
+        backbone: str = "efficientnet_lite0",
+        cells: tuple[int, ...] = (32, 64, 128),
+        weights: str = "uniform",
+        tau: float = 0.0,
+        tau_quantile: float = 0.95,
+        block_share: float = 0.8,
+        smoothing: float = 16.0,
+        peak: float = 0.02,
+        width: float = 0.25,
+        mask_weight: float = 1.0,
+        steps: int = 250,
+        epochs: float = 0.0,
+        batch: int = 8,
+        lr: float = 1e-3,
+        variance_share: float = 0.97,
+        rank: int = 256,
+    ) -> None:
+        super().__init__()
+        one_of("space", space, ("features", "pixels"))
+        one_of("score", score, ("pixels", "features", "both"))
+        one_of("weights", weights, ("uniform", "squares"))
+        if space == "features" and score != "features":
+            raise SettingError(f"score={score} needs restored pixels; give space=pixels, or score=features")
+        if not 1 <= passes <= MOST_PASSES:
+            raise SettingError(f"passes={passes} is out of range; give 1 (no refinement) to {MOST_PASSES}")
+        if image_size % BLOCKS or not cells:
+            raise SettingError(f"image_size={image_size}, cells={cells}: give a multiple of {BLOCKS} and some cells")
+        self.space, self.score, self.passes, self.image_size = space, score, passes, image_size
+        self.backbone, self.cells, self.weights = backbone, tuple(cells), weights
+        self.tau, self.tau_quantile, self.block_share = tau, tau_quantile, block_share
+        self.smoothing, self.peak = smoothing, peak
+        self.width, self.mask_weight = width, mask_weight
+        self.steps, self.epochs, self.batch, self.lr = steps, epochs, batch, lr
+        self.variance_share, self.rank = variance_share, rank
+        self._build(seed=0)
+
+    def _build(self, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.restoration = self._feature_restoration() if self.space == "features" else self._pixel_restoration()
+        terms = torch.zeros(len(self.restoration.names))
+        for name in ("scale", "peak_mean", "peak_std", "energy_mean", "energy_std"):
+            self.register_buffer(name, terms.clone())
+        self.register_buffer("threshold", torch.tensor(0.0))  # tau
+        self.register_buffer("normal_map", torch.zeros(2))  # mean and deviation of A, first pass
+        self.register_buffer("mask_seed", torch.tensor(seed))
+
+    def _feature_restoration(self) -> FeatureRestoration:
+        return FeatureRestoration(
+            self.backbone, self.image_size, cells=self.cells, variance_share=self.variance_share, rank=self.rank
+        )
+
+    def _pixel_restoration(self) -> PixelRestoration:
+        return PixelRestoration(
+            self.image_size,
+            cells=self.cells,
+            width=self.width,
+            mask_weight=self.mask_weight,
+            score=self.score,
+            backbone=self.backbone,
+        )
+
+    # --- learn to restore what random masks hide ----------------------------------------------------------------------
+
+    def fit(self, images: Images, training: Training) -> None:
+        """Learn to restore, then measure on normal images that were not learned from; see `Detector.fit`."""
+        self.learn(images, training)
+        self.settle()
+        self.restoration.forget_images()
+
+    def learn(self, images: Images, training: Training) -> None:
+        """The first half of `fit`; the normal images are kept for `settle`, which other passes can follow as well."""
+        if len(images) < LEAST_IMAGES:
+            raise SettingError(f"ssm needs at least {LEAST_IMAGES} normal images to learn from, got {len(images)}")
+        self._build(training.seed)
+        trainer = Trainer(training)
+        if isinstance(self.restoration, FeatureRestoration):
+            self.restoration.learn(images, trainer)
+        else:
+            steps = max(self.steps, round(self.epochs * len(images) / self.batch))
+            self.restoration.learn(images, trainer, self._masks_of_step, self._rows_of_step, steps=steps, lr=self.lr)
+        self.to("cpu").eval()
+
+    def _masks_of_step(self, step: int) -> Bool[Tensor, "n g g"]:
+        """One scale a step."""
+        generator = draws(int(self.mask_seed), "triplets", step)
+        k = int(torch.randint(len(self.cells), (), generator=generator))
+        return disjoint_masks(self.restoration.side, self.restoration.cells[k], MASKS, generator)
+
+    def _rows_of_step(self, step: int, n: int) -> Tensor:
+        return torch.randint(n, (self.batch,), generator=draws(int(self.mask_seed), "rows", step))
+
+    @torch.inference_mode()
+    def settle(self) -> None:
+        """Take tau and the spread of the scores from normal images that were not learned from."""
+        first = [self._look(model, seen, None, 0) for model, seen in self.restoration.unseen()]
+        maps = torch.cat([one.maps for one in first])
+        several = len(self.restoration.names) > 1
+        self.keep(scale=maps.mean((0, 2, 3)).clamp(min=1e-12) if several else torch.ones(1))
+        joined = self._joined(maps)
+        tau = torch.tensor(self.tau) if self.tau > 0 else _quantile(joined, self.tau_quantile)
+        self.keep(threshold=tau, normal_map=torch.stack([joined.mean(), joined.std()]))
+        last = [self._refine(model, seen)[-1] for model, seen in self.restoration.unseen()]
+        peaks = torch.cat([self._peaks(one) for one in last])
+        energies = torch.cat([one.energies for one in last])
+        self.keep(peak_mean=peaks.mean(0), peak_std=_spread(peaks))
+        self.keep(energy_mean=energies.mean(0), energy_std=_spread(energies))
+        self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
+
+    # --- hide, restore, progressively uncover -------------------------------------------------------------------------
+
+    def _refine(self, model: Any, seen: Tensor) -> list[Pass]:
+        """Passes 1 to T; an image stops early when nothing changed or everything is uncovered."""
+        passes = [self._look(model, seen, None, 0)]
+        for t in range(1, self.passes):
+            last = passes[-1]
+            changed = (last.confirmed & ~last.visible).flatten(1).any(1)
+            going = (changed & ~last.confirmed.flatten(1).all(1)).nonzero()[:, 0]
+            if len(going) == 0:
+                break
+            passes.append(_replaced(last, going, self._look(model, seen[going], last.confirmed[going], t)))
+        return passes
+
+    def _look(self, model: Any, seen: Tensor, visible: Bool[Tensor, "b g g"] | None, t: int) -> Pass:
+        """One pass: hide all that is not confirmed in turn, restore it, and confirm what came back."""
+        masks = self._masks(t)
+        if visible is None:
+            visible = torch.zeros(len(seen), *masks.shape[2:], dtype=torch.bool)
+        restored = self.restoration.restore(model, seen, masks | visible[:, None, None])
+        maps, energies = self.restoration.differ(seen, restored, self._weights())
+        sigma = self.smoothing * self.restoration.side / self.image_size
+        maps = gaussian_blur(maps.flatten(0, 1), sigma).unflatten(0, maps.shape[:2])
+        confirmed = visible | self._restored_blocks(self._joined(maps))
+        return Pass(visible, masks, maps, energies, confirmed, self.restoration.picture(restored))
+
+    def _masks(self, t: int) -> Bool[Tensor, "k n g g"]:
+        """Disjoint masks of every scale, others in each pass, the same for every image."""
+        side = self.restoration.side
+        seed = int(self.mask_seed)
+        return torch.stack(
+            [disjoint_masks(side, cell, MASKS, draws(seed, "pass", t, cell)) for cell in self.restoration.cells]
+        )
+
+    def _weights(self) -> Float[Tensor, " k"]:
+        weights = torch.tensor([float(cell**2) if self.weights == "squares" else 1.0 for cell in self.cells])
+        return weights / weights.sum()
+
+    def _joined(self, maps: Float[Tensor, "b t g g"]) -> Float[Tensor, "b g g"]:
+        """A: one term as it is; several in units of their mean on normal images, added."""
+        return (maps / self.scale[:, None, None]).sum(1)
+
+    def _restored_blocks(self, a: Float[Tensor, "b g g"]) -> Bool[Tensor, "b g g"]:
+        block = max(1, a.shape[-1] // BLOCKS)
+        share = F.avg_pool2d((a < self.threshold).float(), block)
+        return (share > self.block_share).repeat_interleave(block, 1).repeat_interleave(block, 2)
+
+    # --- the score ----------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
+        """Score images by restoring what masks hide of them; see `Detector.predict`."""
+        self.check_fitted()
+        last = self._refine(*self.restoration.look(images))[-1]
+        maps = F.interpolate(self._joined(last.maps)[:, None], size=self.image_size, mode="bilinear")[:, 0]
+        return Prediction(maps, self._scores(last), last.picture)
+
+    def _scores(self, last: Pass) -> Float[Tensor, " b"]:
+        """z(max A) + z(mean error), summed over the terms."""
+        peaks = (self._peaks(last) - self.peak_mean) / self.peak_std
+        return (peaks + (last.energies - self.energy_mean) / self.energy_std).sum(1)
+
+    def _peaks(self, last: Pass) -> Float[Tensor, "b t"]:
+        return top_mean(last.maps, self.peak)
+
+    @torch.inference_mode()
+    def explain(self, images: Float[Tensor, "b 3 s s"]) -> list[list[Step]]:
+        """A step a pass: what one mask hid, what was restored, the error, and what stays covered."""
+        self.check_fitted()
+        return [self._told(image) for image in images]
+
+    def _told(self, image: Float[Tensor, "3 s s"]) -> list[Step]:
+        passes = self._refine(*self.restoration.look(image[None]))
+        steps = []
+        for number, one in enumerate(passes, 1):
+            shown = one.masks[-1, 0] | one.visible[0]  # the coarsest scale is the one that an eye can follow
+            pictures = {"hidden": self._covered(image, ~shown, 1.0)}
+            if one.picture is not None:
+                pictures["restored"] = one.picture[0]
+            pictures["stays covered"] = self._covered(image, ~one.confirmed[0], 0.6)
+            mean, std = self.normal_map
+            error = ((self._joined(one.maps) - mean) / std.clamp(min=1e-12) / FAR).clamp(0, 1)
+            error = F.interpolate(error[:, None], size=self.image_size, mode="bilinear")[0, 0]
+            steps.append(Step(f"pass {number} of {len(passes)}", pictures, {"error": error}))
+        return steps
+
+    def _covered(self, image: Tensor, covered: Bool[Tensor, "g g"], opacity: float) -> Tensor:
+        """The image with a coat of colour over a part of it."""
+        coat = F.interpolate(covered[None, None].float(), size=self.image_size)[0]
+        return torch.lerp(image, torch.tensor(COVER)[:, None, None].expand_as(image), opacity * coat)
+
+    def frozen(self) -> dict[str, str]:
+        """The backbone, if there is one; the pixels space stores its own network."""
+        space = self.restoration
+        backbone = space.maps.backbone if isinstance(space, FeatureRestoration) else space.backbone
+        return {} if backbone is None else {backbone.name: backbone.checksum}
+
+
+def _replaced(last: Pass, rows: Tensor, fresh: Pass) -> Pass:
+    """The last pass with some of its images looked at again."""
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        joined = old.clone()
+        joined[rows] = new
+        return joined
+
+    return Pass(
+        visible=put(last.visible, fresh.visible),
+        masks=fresh.masks,
+        maps=put(last.maps, fresh.maps),
+        energies=put(last.energies, fresh.energies),
+        confirmed=put(last.confirmed, fresh.confirmed),
+        picture=None if last.picture is None or fresh.picture is None else put(last.picture, fresh.picture),
+    )
+
+
+def _quantile(values: Tensor, q: float) -> Tensor:
+    """Of any number of values; torch's own refuses more than 2^24."""
+    flat = values.flatten()
+    return flat.kthvalue(max(1, min(len(flat), round(q * len(flat))))).values
+
+
+def _spread(values: Float[Tensor, "n t"]) -> Float[Tensor, " t"]:
+    return values.std(0, correction=0).clamp(min=1e-6)
