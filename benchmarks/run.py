@@ -34,7 +34,7 @@ def main() -> None:
             if any(_same(one, dataset, seed, dict(asked.set)) for one in rows):
                 continue
             rows.append(_in_own_process(asked, dataset, seed))
-            _write(file, {"command": " ".join(["python", *sys.argv]), "rows": rows})
+            write(file, {"command": " ".join(["python", *sys.argv]), "rows": rows})
             done = rows[-1]
             pixels = "-" if done["pixel_auroc"] is None else f"{done['pixel_auroc']:.4f}"
             print(f"{dataset.name} seed {seed}: image AUROC {done['image_auroc']:.4f}, pixel {pixels}", flush=True)
@@ -77,7 +77,7 @@ def row(dataset: Path, detector: str, preset: str, settings: dict[str, str], see
         "model_mb": round(size, 1),
         "ms_alone": _milliseconds_alone(inspector, [sample.path for sample in split.test[:30]]),
         "versions": inspector.facts["versions"],
-        **_machine(),
+        **machine(),
     }
 
 
@@ -95,7 +95,8 @@ def _milliseconds_alone(inspector: Any, paths: list[Path]) -> float:
     return round(sorted(times)[len(times) // 2], 1)
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What a figure was measured on."""
     import torch
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -123,7 +124,8 @@ def _in_own_process(asked: argparse.Namespace, dataset: Path, seed: int) -> dict
     return found
 
 
-def _write(file: Path, content: dict[str, Any]) -> None:
+def write(file: Path, content: dict[str, Any]) -> None:
+    """Write a file of results, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n")

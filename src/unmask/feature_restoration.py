@@ -117,16 +117,15 @@ class FeatureRestoration(nn.Module):
 
     def differ(
         self, seen: Float[Tensor, "b d"], restored: Float[Tensor, "b k d"], weights: Float[Tensor, " k"]
-    ) -> tuple[Float[Tensor, "b t g g"], Float[Tensor, "b t"]]:
-        """Squared error of each level, in units of its variance on normal images: a map, and its mean."""
+    ) -> tuple[Float[Tensor, "b t g g"], Float[Tensor, "b t g g"]]:
+        """Squared error of each level, in units of its variance on normal images: it is both A and the energy."""
         error = torch.einsum("bkd,k->bd", (restored - seen[:, None]) ** 2, weights)
         maps = []
         for part, (side, channels) in zip(error.split(self._sizes(), dim=1), self.groups, strict=True):
             tokens = part.unflatten(1, (side * side, -1))  # b n c
             maps += [level.sum(2).unflatten(1, (side, side)) * side**2 for level in tokens.split(channels, dim=2)]
-        energies = torch.stack([one.mean((1, 2)) for one in maps], dim=1)
-        fitted = [F.interpolate(one[:, None], size=self.side, mode="bilinear")[:, 0] for one in maps]
-        return torch.stack(fitted, dim=1), energies
+        fitted = torch.cat([F.interpolate(one[:, None], size=self.side, mode="bilinear") for one in maps], dim=1)
+        return fitted, fitted
 
     def picture(self, restored: Float[Tensor, "b k d"]) -> None:
         """Features have no picture."""

@@ -52,7 +52,7 @@ class PixelRestoration(nn.Module):
         super().__init__()
         self.side, self.cells, self.score, self.names = image_size, cells, score, NAMES[score]
         self.backbone = None if score == "pixels" else backbones.load(backbone, levels=(2, 3, 4))
-        step = max(STRIDE, *(self.backbone.strides if self.backbone else ()))
+        step = max([STRIDE, *(self.backbone.strides if self.backbone else ())])
         if image_size % step:
             raise SettingError(f"image_size {image_size} does not fit the network; give a multiple of {step}")
         self.net = ConditionalAutoencoder(width).to(memory_format=torch.channels_last)
@@ -128,20 +128,20 @@ class PixelRestoration(nn.Module):
 
     def differ(
         self, seen: Float[Tensor, "b 3 s s"], restored: Float[Tensor, "b k 3 s s"], weights: Float[Tensor, " k"]
-    ) -> tuple[Float[Tensor, "b t s s"], Float[Tensor, "b t"]]:
-        """A_k and MSE(I, R_k), their means over the scales; and the same for features of the mean restoration."""
-        maps, energies = [], []
+    ) -> tuple[Float[Tensor, "b t s s"], Float[Tensor, "b t s s"]]:
+        """A = mean_k MSGMS and mean_k squared error; and the distance of the mean restoration's features, as both."""
+        errors, squares = [], []
         if self.score != "features":
             again = seen[:, None].expand_as(restored)
             apart = losses.msgms_map(again.flatten(0, 1), restored.flatten(0, 1)).unflatten(0, restored.shape[:2])
-            maps.append(torch.einsum("bkhw,k->bhw", apart, weights))
-            energies.append((restored - again).pow(2).mean((1, 2, 3, 4)))
+            errors.append(torch.einsum("bkhw,k->bhw", apart, weights))
+            squares.append((restored - again).pow(2).mean((1, 2)))
         if self.backbone is not None:
             mean = torch.einsum("bkchw,k->bchw", restored, weights)
             apart = feature_distance(self.backbone(seen), self.backbone(mean.clamp(0, 1)), self.side)
-            maps.append(apart)
-            energies.append(apart.mean((1, 2)))
-        return torch.stack(maps, dim=1), torch.stack(energies, dim=1)
+            errors.append(apart)
+            squares.append(apart)
+        return torch.stack(errors, dim=1), torch.stack(squares, dim=1)
 
     def picture(self, restored: Float[Tensor, "b k 3 s s"]) -> Float[Tensor, "b 3 s s"]:
         """The restored image, mean over the scales, in [0, 1]."""

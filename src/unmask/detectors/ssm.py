@@ -44,12 +44,23 @@ LIGHT: dict[str, Any] = {
     "space": "pixels",
     "image_size": 128,
     "cells": (2, 4, 8),
+    "width": 0.125,
+    "steps": 300,
     "weights": "squares",
     "smoothing": 7.0,
     "peak": 0.0,
     "score": "both",
 }
-PAPER = {**LIGHT, "width": 1.0, "epochs": 50.0, "batch": 32, "lr": 1e-4, "tau": 0.0157, "score": "pixels"}
+PAPER = {
+    **LIGHT,
+    "width": 1.0,
+    "epochs": 50.0,
+    "batch": 32,
+    "lr": 1e-4,
+    "tau": 0.0157,
+    "score": "pixels",
+    "uncovered": "zero",
+}
 MVTEC = {**PAPER, "image_size": 256, "cells": (2, 4, 8, 16), "epochs": 300.0, "smoothing": 14.0, "tau": 0.0}
 
 
@@ -59,16 +70,18 @@ class Pass(NamedTuple):
     Attributes:
         visible: what was uncovered before it, True = never hidden.
         masks: (k, n, s, s), True = visible, before anything was uncovered.
-        maps: A of each term, smoothed.
-        energies: mean error of each term.
+        errors: of each term, in [0, 1] or in units of its variance.
+        squares: likewise, what the mean error is taken of: the squared error.
+        maps: A, the errors smoothed.
         confirmed: what is uncovered after it.
         picture: the restored images, where there are any.
     """
 
     visible: Bool[Tensor, "b g g"]
     masks: Bool[Tensor, "k n g g"]
+    errors: Float[Tensor, "b t g g"]
+    squares: Float[Tensor, "b t g g"]
     maps: Float[Tensor, "b t g g"]
-    energies: Float[Tensor, "b t"]
     confirmed: Bool[Tensor, "b g g"]
     picture: Float[Tensor, "b 3 _s _s"] | None
 
@@ -87,6 +100,7 @@ class SSM(Detector):
         weights: of the scales in the map: "uniform", or "squares" (of k, the release).
         tau: below it a pixel of the map counts as restored; 0 = take `tau_quantile`. 0.0157 is the release's.
         tau_quantile: of the map's pixels on held-out normal images: tau.
+        uncovered: error of what was uncovered: "kept", the one it was uncovered with, or "zero" (the paper), as R = I.
         block_share: of a block's pixels that must be restored for it to be uncovered; a block has 1/16 of the side.
         smoothing: sigma of the gaussian over the map, in pixels.
         peak: share of the map whose mean is its peak; 0 = its largest value alone (the paper).
@@ -124,8 +138,9 @@ class SSM(Detector):
         cells: tuple[int, ...] = (32, 64, 128),
         weights: str = "uniform",
         tau: float = 0.0,
-        tau_quantile: float = 0.95,
+        tau_quantile: float = 0.8,
         block_share: float = 0.8,
+        uncovered: str = "kept",
         smoothing: float = 16.0,
         peak: float = 0.02,
         width: float = 0.25,
@@ -135,11 +150,12 @@ class SSM(Detector):
         batch: int = 8,
         lr: float = 1e-3,
         variance_share: float = 0.97,
-        rank: int = 256,
+        rank: int = 192,
     ) -> None:
         super().__init__()
         one_of("space", space, ("features", "pixels"))
         one_of("score", score, ("pixels", "features", "both"))
+        one_of("uncovered", uncovered, ("kept", "zero"))
         one_of("weights", weights, ("uniform", "squares"))
         if space == "features" and score != "features":
             raise SettingError(f"score={score} needs restored pixels; give space=pixels, or score=features")
@@ -150,7 +166,7 @@ class SSM(Detector):
         self.space, self.score, self.passes, self.image_size = space, score, passes, image_size
         self.backbone, self.cells, self.weights = backbone, tuple(cells), weights
         self.tau, self.tau_quantile, self.block_share = tau, tau_quantile, block_share
-        self.smoothing, self.peak = smoothing, peak
+        self.uncovered, self.smoothing, self.peak = uncovered, smoothing, peak
         self.width, self.mask_weight = width, mask_weight
         self.steps, self.epochs, self.batch, self.lr = steps, epochs, batch, lr
         self.variance_share, self.rank = variance_share, rank
@@ -222,16 +238,19 @@ class SSM(Detector):
         joined = self._joined(maps)
         tau = torch.tensor(self.tau) if self.tau > 0 else _quantile(joined, self.tau_quantile)
         self.keep(threshold=tau, normal_map=torch.stack([joined.mean(), joined.std()]))
-        last = [self._refine(model, seen)[-1] for model, seen in self.restoration.unseen()]
+        self.standardise([self.refine(model, seen)[-1] for model, seen in self.restoration.unseen()])
+        self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
+
+    def standardise(self, last: list[Pass]) -> None:
+        """Take the spread of the scores from the last passes over normal images."""
         peaks = torch.cat([self._peaks(one) for one in last])
-        energies = torch.cat([one.energies for one in last])
+        energies = torch.cat([one.squares.mean((2, 3)) for one in last])
         self.keep(peak_mean=peaks.mean(0), peak_std=_spread(peaks))
         self.keep(energy_mean=energies.mean(0), energy_std=_spread(energies))
-        self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
 
     # --- hide, restore, progressively uncover -------------------------------------------------------------------------
 
-    def _refine(self, model: Any, seen: Tensor) -> list[Pass]:
+    def refine(self, model: Any, seen: Tensor) -> list[Pass]:
         """Passes 1 to T; an image stops early when nothing changed or everything is uncovered."""
         passes = [self._look(model, seen, None, 0)]
         for t in range(1, self.passes):
@@ -240,20 +259,23 @@ class SSM(Detector):
             going = (changed & ~last.confirmed.flatten(1).all(1)).nonzero()[:, 0]
             if len(going) == 0:
                 break
-            passes.append(_replaced(last, going, self._look(model, seen[going], last.confirmed[going], t)))
+            passes.append(_replaced(last, going, self._look(model, seen[going], _only(last, going), t)))
         return passes
 
-    def _look(self, model: Any, seen: Tensor, visible: Bool[Tensor, "b g g"] | None, t: int) -> Pass:
+    def _look(self, model: Any, seen: Tensor, last: Pass | None, t: int) -> Pass:
         """One pass: hide all that is not confirmed in turn, restore it, and confirm what came back."""
         masks = self._masks(t)
-        if visible is None:
-            visible = torch.zeros(len(seen), *masks.shape[2:], dtype=torch.bool)
+        visible = torch.zeros(len(seen), *masks.shape[2:], dtype=torch.bool) if last is None else last.confirmed
         restored = self.restoration.restore(model, seen, masks | visible[:, None, None])
-        maps, energies = self.restoration.differ(seen, restored, self._weights())
+        errors, squares = self.restoration.differ(seen, restored, self._weights())
+        if last is not None and self.uncovered == "kept":
+            errors, squares = (
+                torch.where(visible[:, None], old, new) for old, new in ((last.errors, errors), (last.squares, squares))
+            )
         sigma = self.smoothing * self.restoration.side / self.image_size
-        maps = gaussian_blur(maps.flatten(0, 1), sigma).unflatten(0, maps.shape[:2])
+        maps = gaussian_blur(errors.flatten(0, 1), sigma).unflatten(0, errors.shape[:2])
         confirmed = visible | self._restored_blocks(self._joined(maps))
-        return Pass(visible, masks, maps, energies, confirmed, self.restoration.picture(restored))
+        return Pass(visible, masks, errors, squares, maps, confirmed, self.restoration.picture(restored))
 
     def _masks(self, t: int) -> Bool[Tensor, "k n g g"]:
         """Disjoint masks of every scale, others in each pass, the same for every image."""
@@ -282,14 +304,14 @@ class SSM(Detector):
     def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
         """Score images by restoring what masks hide of them; see `Detector.predict`."""
         self.check_fitted()
-        last = self._refine(*self.restoration.look(images))[-1]
+        last = self.refine(*self.restoration.look(images))[-1]
         maps = F.interpolate(self._joined(last.maps)[:, None], size=self.image_size, mode="bilinear")[:, 0]
-        return Prediction(maps, self._scores(last), last.picture)
+        return Prediction(maps, self.scores(last), last.picture)
 
-    def _scores(self, last: Pass) -> Float[Tensor, " b"]:
+    def scores(self, last: Pass) -> Float[Tensor, " b"]:
         """z(max A) + z(mean error), summed over the terms."""
         peaks = (self._peaks(last) - self.peak_mean) / self.peak_std
-        return (peaks + (last.energies - self.energy_mean) / self.energy_std).sum(1)
+        return (peaks + (last.squares.mean((2, 3)) - self.energy_mean) / self.energy_std).sum(1)
 
     def _peaks(self, last: Pass) -> Float[Tensor, "b t"]:
         return top_mean(last.maps, self.peak)
@@ -301,7 +323,7 @@ class SSM(Detector):
         return [self._told(image) for image in images]
 
     def _told(self, image: Float[Tensor, "3 s s"]) -> list[Step]:
-        passes = self._refine(*self.restoration.look(image[None]))
+        passes = self.refine(*self.restoration.look(image[None]))
         steps = []
         for number, one in enumerate(passes, 1):
             shown = one.masks[-1, 0] | one.visible[0]  # the coarsest scale is the one that an eye can follow
@@ -327,19 +349,25 @@ class SSM(Detector):
         return {} if backbone is None else {backbone.name: backbone.checksum}
 
 
+def _only(one: Pass, rows: Tensor) -> Pass:
+    """Some of the images of a pass."""
+    picture = None if one.picture is None else one.picture[rows]
+    tensors = (one.errors[rows], one.squares[rows], one.maps[rows], one.confirmed[rows])
+    return Pass(one.visible[rows], one.masks, *tensors, picture)
+
+
 def _replaced(last: Pass, rows: Tensor, fresh: Pass) -> Pass:
-    """The last pass with some of its images looked at again."""
+    """A pass in which some images were looked at again."""
 
     def put(old: Tensor, new: Tensor) -> Tensor:
-        joined = old.clone()
-        joined[rows] = new
-        return joined
+        return old.index_copy(0, rows, new)
 
     return Pass(
         visible=put(last.visible, fresh.visible),
         masks=fresh.masks,
+        errors=put(last.errors, fresh.errors),
+        squares=put(last.squares, fresh.squares),
         maps=put(last.maps, fresh.maps),
-        energies=put(last.energies, fresh.energies),
         confirmed=put(last.confirmed, fresh.confirmed),
         picture=None if last.picture is None or fresh.picture is None else put(last.picture, fresh.picture),
     )

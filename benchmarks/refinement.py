@@ -1,0 +1,130 @@
+"""What does SSM's refinement add? One fit, then every number of passes and every score, on the same test images.
+
+    python benchmarks/refinement.py ../shared/data/mvtec_bottle ../shared/data/ksdd_crops --preset fast --seeds 0 1 2
+
+A row is one (data set, seed, score, passes). Rows that are there with the same settings are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from run import RESULTS, machine, write
+from unmask.datasets import load
+from unmask.detectors import build, find
+from unmask.inspector import ImageFiles
+from unmask.metrics import auroc
+from unmask.training import Training
+from unmask.types import Sample
+
+PASSES = (1, 2, 3)
+
+
+def main() -> None:
+    """Measure what is missing; see the module."""
+    asked = _arguments()
+    file = RESULTS / f"ssm_refinement_{asked.preset}.json"
+    rows = json.loads(file.read_text())["refinement"] if file.exists() else []
+    settings = dict(asked.set)
+    for seed in asked.seeds:
+        for dataset in asked.datasets:
+            wanted = {"dataset": dataset.name, "seed": seed, "preset": asked.preset, "settings": settings}
+            if any(wanted.items() <= row.items() for row in rows):
+                continue
+            rows += [{**wanted, **row} for row in measured(dataset, asked.preset, settings, seed, asked.most)]
+            write(file, {"command": " ".join(["python", *sys.argv]), "refinement": rows})
+            for row in rows[-len(PASSES) * 3 :]:
+                print(row["dataset"], row["seed"], row["score"], row["passes"], f"{row['image_auroc']:.4f}", flush=True)
+
+
+def measured(dataset: Path, preset: str, settings: dict[str, str], seed: int, most: int) -> list[dict[str, Any]]:
+    """Fit once on the normal images, then score the test images in every way."""
+    split = load(dataset, seed=seed)
+    learned: Any = build(find("ssm"), preset, settings)
+    start = time.perf_counter()
+    learned.learn(ImageFiles(split.normals, learned.image_size), Training(seed=seed))
+    seconds = round(time.perf_counter() - start, 1)
+    samples = _some(split.test, most)
+    scores = ("features",) if learned.space == "features" else ("pixels", "features", "both")
+    rows = []
+    for score in scores:
+        ssm = _with(learned, preset, {**settings, "score": score, "passes": max(PASSES)})
+        rows += [{"score": score, "fit_seconds": seconds, **row, **machine()} for row in _rows(ssm, samples)]
+    return rows
+
+
+def _with(learned: Any, preset: str, settings: dict[str, Any]) -> Any:
+    """The same restoration under other settings of the score."""
+    ssm: Any = build(find("ssm"), preset, settings)
+    ssm.mask_seed = learned.mask_seed
+    if ssm.space == "features":
+        ssm.restoration = learned.restoration
+    else:
+        ssm.restoration.net, ssm.restoration.kept = learned.restoration.net, learned.restoration.kept
+    ssm.settle()
+    return ssm.eval()
+
+
+@torch.inference_mode()
+def _rows(ssm: Any, samples: list[Sample]) -> list[dict[str, Any]]:
+    """The first T of the most passes are what a detector with T passes sees."""
+    files = ImageFiles([sample.path for sample in samples], ssm.image_size)
+    stacks = [torch.stack([files[i] for i in some]) for some in torch.arange(len(files)).split(8)]
+    normal = [ssm.refine(model, seen) for model, seen in ssm.restoration.unseen()]
+    new = [ssm.refine(*ssm.restoration.look(stack)) for stack in stacks]
+    labels = torch.tensor([sample.anomalous for sample in samples]).numpy()
+    rows = []
+    for passes in PASSES:
+        ssm.passes = passes
+        ssm.standardise([found[:passes][-1] for found in normal])
+        scores = torch.cat([ssm.scores(found[:passes][-1]) for found in new])
+        covered = torch.cat([1 - found[:passes][-1].confirmed.float().mean((1, 2)) for found in new]).numpy()
+        rows.append(
+            {
+                "passes": passes,
+                "image_auroc": auroc(scores.double().numpy(), labels),
+                "covered_good": round(float(covered[~labels].mean()), 4),
+                "covered_anomalous": round(float(covered[labels].mean()), 4),
+                "ms": _milliseconds(ssm, files),
+                "n_test": len(files),
+            }
+        )
+    return rows
+
+
+def _milliseconds(ssm: Any, files: ImageFiles) -> float:
+    """Of one image at a time, median of ten spread over the test set."""
+    spent = []
+    for i in torch.linspace(0, len(files) - 1, 10).long().tolist():
+        image = files[i][None]
+        start = time.perf_counter()
+        ssm.predict(image)
+        spent.append(1000 * (time.perf_counter() - start))
+    return round(sorted(spent)[5], 1)
+
+
+def _some(samples: list[Sample] | tuple[Sample, ...], most: int) -> list[Sample]:
+    """Evenly spread over the sorted test images, so that good ones and each kind of defect keep their shares."""
+    step = max(1.0, len(samples) / most)
+    return [samples[int(i * step)] for i in range(min(most, len(samples)))]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", nargs="+", type=Path)
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--set", action="append", default=[], type=lambda text: tuple(text.split("=", 1)))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--most", type=int, default=10**9, help="test images of a data set, at the most")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
