@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiny import FEATURES, PIXELS, SIZE, Textures, planted, texture
+from tiny import FEATURES, PIXELS, SIZE, SSM_FEATURES, SSM_PIXELS, Textures, planted, texture
 from unmask.backbones import checksum
 from unmask.detectors import DETECTORS, Detector, build, find, settings
 from unmask.errors import ModelFileError, NotFittedError, SettingError, UnmaskError
@@ -18,6 +18,13 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "isstad features, product, input": ("isstad", {**FEATURES, "combine": "product", "target": "input"}),
     "isstad pixels": ("isstad", PIXELS),
     "isstad pixels, extended, input": ("isstad", {**PIXELS, "combine": "extended", "target": "input"}),
+    "ssm features": ("ssm", SSM_FEATURES),
+    "ssm features, one pass": ("ssm", {**SSM_FEATURES, "passes": 1}),
+    "ssm pixels": ("ssm", SSM_PIXELS),
+    "ssm pixels, both, three passes": (
+        "ssm",
+        {**SSM_PIXELS, "backbone": "tiny", "score": "both", "passes": 3, "uncovered": "zero", "weights": "squares"},
+    ),
 }
 pytestmark = pytest.mark.filterwarnings("ignore:no pre-trained weights")
 
@@ -223,8 +230,12 @@ def test_what_it_learned_is_whole(configuration: str, detector: Detector) -> Non
 
 
 def test_tensors_of_other_settings_are_refused(configuration: str, detector: Detector) -> None:
+    others: dict[str, dict[str, Any]] = {
+        "isstad": {"decoder_dim": 64},
+        "ssm": {"width": 0.125} if "pixels" in configuration else {"space": "pixels"},
+    }
     with pytest.raises(ModelFileError, match="fit again"):
-        make(configuration, decoder_dim=64).restore(detector.learned())
+        make(configuration, **others[detector.name]).restore(detector.learned())
 
 
 def test_frozen_weights_have_a_checksum(configuration: str, detector: Detector) -> None:
@@ -253,8 +264,17 @@ def test_a_planted_defect_is_the_peak(configuration: str, steps: int) -> None:
         assert said.scores[0] > normal.scores.max()
 
 
-def test_a_planted_defect_raises_the_score_in_pixels() -> None:
-    detector = fitted("isstad pixels", n=12, stage1_steps=20, stage2_steps=30, batch=8)
+@pytest.mark.parametrize(
+    ("configuration", "settings"),
+    [
+        ("isstad pixels", {"stage1_steps": 20, "stage2_steps": 30, "batch": 8}),
+        ("ssm pixels", {"steps": 30, "lr": 3e-3, "batch": 8}),
+        ("ssm features", {}),
+    ],
+    ids=str,
+)
+def test_a_planted_defect_raises_the_score(configuration: str, settings: dict[str, Any]) -> None:
+    detector = fitted(configuration, n=12, **settings)
     images = new_images(6)
     damaged = torch.stack([planted(image) for image in images])
     assert detector.predict(damaged).scores.min() > detector.predict(images).scores.max()
@@ -297,10 +317,11 @@ def test_too_few_images_are_one_line(configuration: str) -> None:
 
 
 def test_the_repaired_image_is_shown_where_there_is_one() -> None:
-    pixels = fitted("isstad pixels").predict(new_images())
-    assert pixels.restored is not None
-    assert pixels.restored.std() > 0
-    assert fitted("isstad features").predict(new_images()).restored is None
+    for name in ("isstad", "ssm"):
+        pixels = fitted(f"{name} pixels").predict(new_images())
+        assert pixels.restored is not None
+        assert pixels.restored.std() > 0
+        assert fitted(f"{name} features").predict(new_images()).restored is None
 
 
 def test_the_paper_s_scores_follow_from_its_map() -> None:

@@ -37,6 +37,18 @@ PIXELS = {
     "batch": 4,
     "versions": 3,
 }
+SSM_FEATURES = {"backbone": "tiny", "image_size": SIZE, "cells": (16, 32), "rank": 8}
+SSM_PIXELS = {
+    "space": "pixels",
+    "score": "pixels",
+    "image_size": SIZE,
+    "cells": (4, 8),
+    "width": 1 / 16,
+    "steps": 3,
+    "batch": 4,
+    "smoothing": 2.0,
+    "peak": 0.0,
+}
 
 
 def texture(seed: int, size: int = SIZE) -> Tensor:

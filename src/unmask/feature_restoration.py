@@ -13,11 +13,13 @@ from unmask.bottleneck import Subspace
 from unmask.conditional_gaussian import LEAST_RIDGE, ConditionalGaussian, fit_gaussian
 from unmask.errors import SettingError
 from unmask.features import Derived, Images
+from unmask.painter import Painter, paint
 from unmask.standard_maps import StandardMaps
 from unmask.training import Trainer, draws
 
 TOKEN_STRIDE = 16
 FOLDS = 4
+PAINTED = 100  # images that teach how features look
 MOST_IMAGES = 1000  # a Gram matrix of more takes minutes and changes little
 
 
@@ -43,6 +45,7 @@ class FeatureRestoration(nn.Module):
     gaussian_mean: Tensor
     gaussian_basis: Tensor
     ridge: Tensor
+    brush: Tensor
 
     def __init__(
         self, backbone: str, image_size: int, *, cells: tuple[int, ...], variance_share: float, rank: int
@@ -65,6 +68,7 @@ class FeatureRestoration(nn.Module):
         self.register_buffer("gaussian_mean", torch.empty(0))
         self.register_buffer("gaussian_basis", torch.empty(0, dtype=torch.float16))
         self.register_buffer("ridge", torch.empty(0))
+        self.register_buffer("brush", torch.empty(0, dtype=torch.float16))
         self.gaussian = Derived(self._gaussian)
 
     # --- learning ---------------------------------------------------------------------------------------------------
@@ -83,6 +87,10 @@ class FeatureRestoration(nn.Module):
         whole, variances = fit_gaussian(self.vectors, self.variance_share, self.rank)
         self.gaussian_mean, self.gaussian_basis = whole.mean, whole.basis.half()
         self.ridge = _ridge(noise, variances)
+        painter = Painter()
+        for row, vector in zip(order[:PAINTED].tolist(), self.vectors, strict=False):
+            painter.add(self._tokens(vector[None]), images[row][None])
+        self.brush = painter.solved().half()
 
     def unseen(self, most: int = 200) -> Iterator[tuple[ConditionalGaussian, Float[Tensor, "b d"]]]:
         """Normal images, each with a Gaussian that was fitted without it."""
@@ -127,9 +135,9 @@ class FeatureRestoration(nn.Module):
         fitted = torch.cat([F.interpolate(one[:, None], size=self.side, mode="bilinear") for one in maps], dim=1)
         return fitted, fitted
 
-    def picture(self, restored: Float[Tensor, "b k d"]) -> None:
-        """Features have no picture."""
-        return
+    def picture(self, restored: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
+        """What restored features stand for: blurred, for they know no pixels."""
+        return paint(self._tokens(restored), self.brush.float())
 
     # --- whole maps as vectors --------------------------------------------------------------------------------------
 
@@ -139,6 +147,14 @@ class FeatureRestoration(nn.Module):
         scaled = [x / x[0].numel() ** 0.5 for x in pooled]
         groups = [torch.cat([x for x in scaled if x.shape[-1] == side], dim=1) for side, _ in self.groups]
         return torch.cat([group.flatten(2).transpose(1, 2).flatten(1) for group in groups], dim=1)
+
+    def _tokens(self, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b c g g"]:
+        """All groups on the token grid."""
+        groups = [
+            part.unflatten(1, (side, side, -1)).permute(0, 3, 1, 2) * side
+            for part, (side, _) in zip(vectors.split(self._sizes(), dim=1), self.groups, strict=True)
+        ]
+        return torch.cat([F.interpolate(x, size=self.side) for x in groups], dim=1)
 
     def _layout(self) -> list[tuple[int, int]]:
         return [(side * side, sum(channels)) for side, channels in self.groups]

@@ -143,9 +143,9 @@ class PixelRestoration(nn.Module):
             squares.append(apart)
         return torch.stack(errors, dim=1), torch.stack(squares, dim=1)
 
-    def picture(self, restored: Float[Tensor, "b k 3 s s"]) -> Float[Tensor, "b 3 s s"]:
-        """The restored image, mean over the scales, in [0, 1]."""
-        return restored.mean(1).clamp(0, 1)
+    def picture(self, restored: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
+        """The restored image, in [0, 1]."""
+        return restored.clamp(0, 1)
 
 
 class RestorationLoss(nn.Module):

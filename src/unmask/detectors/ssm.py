@@ -35,7 +35,7 @@ from unmask.types import Prediction, Step
 MASKS = 3  # each hides a third
 BLOCKS = 16  # along a side: what is uncovered, or not, as a whole
 MOST_PASSES = 5
-LEAST_IMAGES = 10
+LEAST_IMAGES = 8
 FAR = 10.0  # standard deviations above normal images at which the map of an explanation is full
 COVER = (0.95, 0.55, 0.1)  # the colour of what stays covered
 
@@ -74,7 +74,7 @@ class Pass(NamedTuple):
         squares: likewise, what the mean error is taken of: the squared error.
         maps: A, the errors smoothed.
         confirmed: what is uncovered after it.
-        picture: the restored images, where there are any.
+        restored: mean of R_k over the scales, as the space has it.
     """
 
     visible: Bool[Tensor, "b g g"]
@@ -83,7 +83,7 @@ class Pass(NamedTuple):
     squares: Float[Tensor, "b t g g"]
     maps: Float[Tensor, "b t g g"]
     confirmed: Bool[Tensor, "b g g"]
-    picture: Float[Tensor, "b 3 _s _s"] | None
+    restored: Float[Tensor, "b ..."]
 
 
 class SSM(Detector):
@@ -275,7 +275,7 @@ class SSM(Detector):
         sigma = self.smoothing * self.restoration.side / self.image_size
         maps = gaussian_blur(errors.flatten(0, 1), sigma).unflatten(0, errors.shape[:2])
         confirmed = visible | self._restored_blocks(self._joined(maps))
-        return Pass(visible, masks, errors, squares, maps, confirmed, self.restoration.picture(restored))
+        return Pass(visible, masks, errors, squares, maps, confirmed, restored.mean(1))
 
     def _masks(self, t: int) -> Bool[Tensor, "k n g g"]:
         """Disjoint masks of every scale, others in each pass, the same for every image."""
@@ -306,7 +306,8 @@ class SSM(Detector):
         self.check_fitted()
         last = self.refine(*self.restoration.look(images))[-1]
         maps = F.interpolate(self._joined(last.maps)[:, None], size=self.image_size, mode="bilinear")[:, 0]
-        return Prediction(maps, self.scores(last), last.picture)
+        shown = self.restoration.picture(last.restored) if self.space == "pixels" else None  # a blur is no repair
+        return Prediction(maps, self.scores(last), shown)
 
     def scores(self, last: Pass) -> Float[Tensor, " b"]:
         """z(max A) + z(mean error), summed over the terms."""
@@ -326,11 +327,12 @@ class SSM(Detector):
         passes = self.refine(*self.restoration.look(image[None]))
         steps = []
         for number, one in enumerate(passes, 1):
-            shown = one.masks[-1, 0] | one.visible[0]  # the coarsest scale is the one that an eye can follow
-            pictures = {"hidden": self._covered(image, ~shown, 1.0)}
-            if one.picture is not None:
-                pictures["restored"] = one.picture[0]
-            pictures["stays covered"] = self._covered(image, ~one.confirmed[0], 0.6)
+            shown = one.masks[len(one.masks) // 2, 0] | one.visible[0]  # a scale that an eye can follow
+            pictures = {
+                "hidden": self._covered(image, ~shown, 1.0),
+                "restored": self.restoration.picture(one.restored)[0],
+                "stays covered": self._covered(image, ~one.confirmed[0], 0.6),
+            }
             mean, std = self.normal_map
             error = ((self._joined(one.maps) - mean) / std.clamp(min=1e-12) / FAR).clamp(0, 1)
             error = F.interpolate(error[:, None], size=self.image_size, mode="bilinear")[0, 0]
@@ -351,25 +353,16 @@ class SSM(Detector):
 
 def _only(one: Pass, rows: Tensor) -> Pass:
     """Some of the images of a pass."""
-    picture = None if one.picture is None else one.picture[rows]
-    tensors = (one.errors[rows], one.squares[rows], one.maps[rows], one.confirmed[rows])
-    return Pass(one.visible[rows], one.masks, *tensors, picture)
+    return Pass(*(part if name == "masks" else part[rows] for name, part in one._asdict().items()))
 
 
 def _replaced(last: Pass, rows: Tensor, fresh: Pass) -> Pass:
     """A pass in which some images were looked at again."""
-
-    def put(old: Tensor, new: Tensor) -> Tensor:
-        return old.index_copy(0, rows, new)
-
     return Pass(
-        visible=put(last.visible, fresh.visible),
-        masks=fresh.masks,
-        errors=put(last.errors, fresh.errors),
-        squares=put(last.squares, fresh.squares),
-        maps=put(last.maps, fresh.maps),
-        confirmed=put(last.confirmed, fresh.confirmed),
-        picture=None if last.picture is None or fresh.picture is None else put(last.picture, fresh.picture),
+        *(
+            new if name == "masks" else old.index_copy(0, rows, new)
+            for (name, old), new in zip(last._asdict().items(), fresh, strict=True)
+        )
     )
 
 
