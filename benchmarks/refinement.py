@@ -55,7 +55,8 @@ def measured(dataset: Path, preset: str, settings: dict[str, str], seed: int, mo
     scores = ("features",) if learned.space == "features" else ("pixels", "features", "both")
     rows = []
     for score in scores:
-        ssm = _with(learned, preset, {**settings, "score": score, "passes": max(PASSES)})
+        ssm = _with(learned, preset, {**settings, "score": score, "passes": 1})
+        ssm.passes = max(PASSES)
         rows += [{"score": score, "fit_seconds": seconds, **row, **machine()} for row in _rows(ssm, samples)]
     return rows
 
@@ -94,6 +95,7 @@ def _rows(ssm: Any, samples: list[Sample]) -> list[dict[str, Any]]:
                 "covered_anomalous": round(float(covered[labels].mean()), 4),
                 "ms": _milliseconds(ssm, files),
                 "n_test": len(files),
+                "torch": torch.__version__,
             }
         )
     return rows

@@ -62,17 +62,75 @@ def commands_table() -> str:
     return _table(["command", "what it does"], [[f"`unmask {name}`", one.help] for name, one in commands.items()])
 
 
-def settings_table() -> str:
-    """The settings of ISSTAD with the values of each preset, and what its docstring says of them."""
-    from unmask.detectors import settings
-    from unmask.detectors.isstad import ISSTAD
+def settings_table(detector: str) -> str:
+    """The settings of a detector with the values of each preset, and what its docstring says of them."""
+    from unmask.detectors import find, settings
 
-    meanings = _arguments(inspect.getdoc(ISSTAD) or "")
+    kind = find(detector)
+    meanings = _arguments(inspect.getdoc(kind) or "")
     lines = []
-    for name, parameter in settings(ISSTAD).items():
-        values = [preset.get(name, parameter.default) for preset in ISSTAD.presets.values()]
+    for name, parameter in settings(kind).items():
+        values = [preset.get(name, parameter.default) for preset in kind.presets.values()]
         lines.append([f"`{name}`", *(f"`{value}`" for value in values), meanings[name]])
-    return _table(["setting", *(f"`{preset}`" for preset in ISSTAD.presets), "meaning"], lines)
+    return _table(["setting", *(f"`{preset}`" for preset in kind.presets), "meaning"], lines)
+
+
+def refinement_table(results: Path = RESULTS) -> str:
+    """Image AUROC in % by number of passes as `benchmarks/refinement.py` found it: mean ± deviation over the seeds."""
+    parts = []
+    for path in sorted(results.glob("ssm_refinement_*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        by_score = defaultdict(list)
+        for row in found["refinement"]:
+            by_score[row["score"]].append(row)
+        for score, rows in by_score.items():
+            preset, tests = rows[0]["preset"], sum({row["dataset"]: row["n_test"] for row in rows}.values())
+            parts.append(f"**`{preset}`, score = {score}**, {tests} test images")
+            parts.append(_refinement(rows))
+        last = found["refinement"][-1]
+        made = f"at commit {last['commit']} on {last['cores']} cores of {last['processor']}"
+        parts.append(f"`{found['command']}` {made}, torch {last['torch']}.")
+    return "\n\n".join(parts) or NO_FIGURES
+
+
+def _refinement(rows: Sequence[dict[str, Any]]) -> str:
+    """A line a data set, a column a number of passes, and the means."""
+    passes = sorted({row["passes"] for row in rows})
+    cells = defaultdict(list)
+    for row in rows:
+        cells[row["dataset"], row["passes"]].append(row)
+    lines = [
+        [dataset, *(_percent([row["image_auroc"] for row in cells[dataset, t]]) for t in passes)]
+        for dataset in sorted({row["dataset"] for row in rows})
+    ]
+    seeds = sorted({row["seed"] for row in rows})
+
+    def mean(t: int, seed: int) -> float:
+        return statistics.mean(row["image_auroc"] for row in rows if (row["passes"], row["seed"]) == (t, seed))
+
+    means = {t: [mean(t, seed) for seed in seeds] for t in passes}
+    gained = [_gain([b - a for a, b in zip(means[passes[0]], means[t], strict=True)]) for t in passes]
+    lines.append(["**mean**", *(f"**{_percent(means[t])}**" for t in passes)])
+    lines.append(["gained over one pass", *gained])
+    columns = {t: [row for row in rows if row["passes"] == t] for t in passes}
+    lines.append(["left covered, good / anomalous", *(_covered(columns[t]) for t in passes)])
+    lines.append(["ms an image", *(f"{statistics.median(row['ms'] for row in columns[t]):.0f}" for t in passes)])
+    return _table([f"data set, {len(seeds)} seeds", *(f"T = {t}" for t in passes)], lines)
+
+
+def _percent(values: Sequence[float]) -> str:
+    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{spread}"
+
+
+def _gain(values: Sequence[float]) -> str:
+    spread = f" ({100 * min(values):+.2f} to {100 * max(values):+.2f})" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):+.2f}{spread}"
+
+
+def _covered(rows: Sequence[dict[str, Any]]) -> str:
+    good, anomalous = (100 * statistics.mean(row[key] for row in rows) for key in ("covered_good", "covered_anomalous"))
+    return f"{good:.0f} % / {anomalous:.0f} %"
 
 
 def floors_table() -> str:
@@ -86,7 +144,9 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "benchmark"): benchmark_table,
     ("README.md", "commands"): commands_table,
     ("docs/architecture.md", "floors"): floors_table,
-    ("docs/detectors.md", "isstad"): settings_table,
+    ("docs/detectors.md", "isstad"): lambda: settings_table("isstad"),
+    ("docs/detectors.md", "ssm"): lambda: settings_table("ssm"),
+    ("docs/detectors.md", "refinement"): refinement_table,
 }
 
 

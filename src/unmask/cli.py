@@ -40,7 +40,7 @@ def fit(
     source: Annotated[Path, typer.Argument(help="A folder of good images, or a data set (MVTec AD, VisA, CSV, ...).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")],
     detector: Annotated[str, typer.Option(help="Which method; see: unmask detectors.")] = "isstad",
-    preset: Annotated[str, typer.Option(help="Its named settings: fast (for a CPU), base, paper.")] = "fast",
+    preset: Annotated[str, typer.Option(help="Its named settings: fast (for a CPU), paper, and others.")] = "fast",
     settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of one setting; repeatable.")] = None,
     false_alarm_rate: Annotated[
         float | None, typer.Option(help="Share of good images that may be flagged. Default: 0.05.")

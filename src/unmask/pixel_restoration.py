@@ -165,10 +165,10 @@ class RestorationLoss(nn.Module):
         b, n = visible.shape[:2]
         shown = visible.flatten(0, 1)[:, None].to(images)  # b*n 1 h w
         out, predicted = self.net(images.repeat_interleave(n, 0) * shown, shown)
-        restored = _joined(images, out.float().unflatten(0, (b, n)), visible[:, :, None])
+        restored = _joined(images, out.unflatten(0, (b, n)), visible[:, :, None])
         loss: Tensor = F.mse_loss(restored, images) + losses.msgms(images, restored)
         loss = loss + 1 - losses.ssim(images, restored)
-        return loss + self.mask_weight * n * F.mse_loss(predicted.float(), shown)  # n means = the sum of n MSEs
+        return loss + self.mask_weight * n * F.mse_loss(predicted, shown)  # n means = the sum of n MSEs
 
 
 def _joined(image: Tensor, out: Tensor, visible: Tensor) -> Tensor:

@@ -82,12 +82,17 @@ def is_main_process() -> bool:
 
 
 class Trainer:
-    """Runs the stages of one fit, one after the other, on the devices of a `Training`."""
+    """Runs the stages of one fit, one after the other, on the devices of a `Training`.
 
-    def __init__(self, training: Training) -> None:
+    Args:
+        training: how to run.
+        precise: in float32 throughout; otherwise in bfloat16 where that is faster.
+    """
+
+    def __init__(self, training: Training, *, precise: bool = False) -> None:
         self.training = training
         with _quiet():
-            self.fabric = _fabric(training)
+            self.fabric = _fabric(training, precise=precise)
             self.fabric.launch()
         self.device = self.fabric.device
         if training.checkpoints and not training.resume and self.fabric.is_global_zero:
@@ -217,7 +222,7 @@ class Trainer:
         return f"interrupted in {stage} at step {step} of {steps}; the same command with --resume goes on from there"
 
 
-def _fabric(training: Training) -> Fabric:
+def _fabric(training: Training, *, precise: bool) -> Fabric:
     """A static graph lets a stage train a part of its module, and takes no time for it in each step."""
     parallel = training.devices * training.nodes > 1
     try:
@@ -226,7 +231,7 @@ def _fabric(training: Training) -> Fabric:
             devices=training.devices,
             num_nodes=training.nodes,
             strategy=DDPStrategy(static_graph=True) if parallel else "auto",
-            precision="bf16-mixed" if _fast_bf16(training.device) else "32-true",
+            precision="bf16-mixed" if not precise and _fast_bf16(training.device) else "32-true",
         )
     except Exception as error:  # Fabric raises several unrelated kinds
         wanted = f"{training.devices} device(s) of kind {training.device}"
