@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tiny import FEATURES, SIZE, write_dataset, write_textures
+from tiny import FEATURES, SIZE, SSM_FEATURES, as_picture, planted, texture, write_dataset, write_textures
 from unmask.benchmark import evaluate
 from unmask.datasets import load
 from unmask.errors import DatasetError
@@ -136,3 +136,29 @@ def test_measuring_leaves_the_threshold_alone(inspector: Inspector, split: Split
     before = inspector.calibration
     evaluate(inspector, split)
     assert inspector.calibration is before
+
+
+def test_oct2017_s_protocol(tmp_path: Path) -> None:
+    """SSM's: learn from train/NORMAL alone, judge the whole of test, NORMAL against the rest, by image AUROC only."""
+    root = tmp_path / "OCT2017"
+    for number, kind in enumerate(("NORMAL", "CNV", "DME", "DRUSEN")):
+        for part, n in (("train", 24), ("val", 2), ("test", 3)):
+            (root / part / kind).mkdir(parents=True)
+            for i in range(n if kind == "NORMAL" or part != "train" else 2):
+                image = texture(1000 * number + 100 * len(part) + i)
+                picture = as_picture(image if kind == "NORMAL" else planted(image, x=16 * number))
+                picture.save(root / part / kind / f"{kind}-{i}.jpeg", quality=95)
+    split = load(root)
+    inspector = Inspector.train(
+        split.normals,
+        split.held_out,
+        detector="ssm",
+        settings=SSM_FEATURES,
+        false_alarm_rate=0.3,
+        training=Training(device="cpu"),
+    )
+    figures = evaluate(inspector, split)
+    assert inspector.facts["n_normal"] + inspector.facts["n_held_out"] == 24
+    assert figures["n_test"] == 12
+    assert figures["image_auroc"] == 1.0
+    assert [figures[name] for name in PIXEL_METRICS] == [None] * 3

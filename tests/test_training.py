@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tiny import FEATURES, PIXELS, Textures, environment, run_python, write_textures
+from tiny import FEATURES, PIXELS, SSM_PIXELS, Textures, environment, run_python, write_textures
 from unmask.clock import schedule
 from unmask.datasets import load
 from unmask.detectors import Detector, build, find
@@ -223,8 +223,8 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, content: bytes | None)
     assert "\n" not in str(caught.value)
 
 
-def fit(settings: dict[str, Any], training: Training) -> Detector:
-    detector = build(find("isstad"), "fast", settings)
+def fit(settings: dict[str, Any], training: Training, name: str = "isstad") -> Detector:
+    detector = build(find(name), "fast", settings)
     with warnings.catch_warnings(action="ignore"):
         detector.fit(Textures(12), training)
     return detector
@@ -239,6 +239,34 @@ def test_a_detector_s_fit_resumes_exactly(tmp_path: Path) -> None:
         fit(BOTH[0], cpu(checkpoints=tmp_path, progress=interrupt))
     resumed, whole = fit(BOTH[0], cpu(checkpoints=tmp_path, resume=True)).learned(), fit(BOTH[0], cpu()).learned()
     assert all(torch.equal(resumed[key], value) for key, value in whole.items())
+
+
+def test_ssm_s_fit_resumes_exactly(tmp_path: Path) -> None:
+    def interrupt(stage: str, done: int, total: int, seconds_left: float) -> None:
+        if (stage, done) == ("restoration", 2):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(TrainingStopped, match="restoration at step 2 of 3"):
+        fit(SSM_PIXELS, cpu(checkpoints=tmp_path, progress=interrupt), "ssm")
+    resumed = fit(SSM_PIXELS, cpu(checkpoints=tmp_path, resume=True), "ssm").learned()
+    whole = fit(SSM_PIXELS, cpu(), "ssm").learned()
+    assert all(torch.equal(resumed[key], value) for key, value in whole.items())
+
+
+def test_a_precise_trainer_uses_no_bfloat16() -> None:
+    seen = []
+
+    class Spy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((x.dtype, self.layer(x).dtype))
+            return self.layer(x).mean()
+
+    Trainer(cpu(), precise=True).run("spy", Spy(), lambda step: (torch.ones(2, 2),), steps=1, lr=0.1)
+    assert seen == [(torch.float32, torch.float32)]
 
 
 KILLABLE = """
@@ -306,3 +334,29 @@ def test_two_processes_learn_together_what_one_learns(tmp_path: Path) -> None:
         learned = (alone - before).norm()
         assert learned > 0.1
         assert (together - alone).norm() < 0.1 * learned, "up to the rounding of half precision"
+
+
+def parameters(module: nn.Module) -> Tensor:
+    """Without the running means of batch norm, which each process keeps for itself after the last step."""
+    return torch.cat([value.detach().flatten() for value in module.parameters()])
+
+
+SSM_DRIVER = """
+import os, torch
+from test_training import SSM_PIXELS, cpu, fit, parameters
+
+if __name__ == "__main__":
+    net = fit(SSM_PIXELS, cpu(devices=2), "ssm").get_submodule("restoration.net")
+    torch.save(parameters(net), f"{os.environ['LOCAL_RANK']}.pt")
+"""
+
+
+def test_two_processes_learn_the_same_restoration(tmp_path: Path) -> None:
+    """Batch norm sees half a batch in each, so they are equal to each other, not to one process."""
+    (tmp_path / "driver.py").write_text(SSM_DRIVER, encoding="utf-8")
+    done = run_python("driver.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert torch.equal(first, second)
+    start = build(find("ssm"), "fast", SSM_PIXELS).get_submodule("restoration.net")
+    assert not torch.equal(first, parameters(start)), "and they learned something"

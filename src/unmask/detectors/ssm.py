@@ -71,7 +71,7 @@ class Pass(NamedTuple):
 
     Attributes:
         visible: what was uncovered before it, True = never hidden.
-        masks: (k, n, s, s), True = visible, before anything was uncovered.
+        random_masks: (k, n, s, s), True = visible, before anything was uncovered.
         errors: of each term, in [0, 1] or in units of its variance.
         squares: likewise, what the mean error is taken of: the squared error.
         maps: A, the errors smoothed.
@@ -80,7 +80,7 @@ class Pass(NamedTuple):
     """
 
     visible: Bool[Tensor, "b g g"]
-    masks: Bool[Tensor, "k n g g"]
+    random_masks: Bool[Tensor, "k n g g"]
     errors: Float[Tensor, "b t g g"]
     squares: Float[Tensor, "b t g g"]
     maps: Float[Tensor, "b t g g"]
@@ -329,7 +329,7 @@ class SSM(Detector):
         passes = self.refine(*self.restoration.look(image[None]))
         steps = []
         for number, one in enumerate(passes, 1):
-            shown = one.masks[len(one.masks) // 2, 0] | one.visible[0]  # a scale that an eye can follow
+            shown = one.random_masks[len(one.random_masks) // 2, 0] | one.visible[0]  # a scale that an eye can follow
             pictures = {
                 "hidden": self._covered(image, ~shown, 1.0),
                 "restored": self.restoration.picture(one.restored)[0],
@@ -355,14 +355,14 @@ class SSM(Detector):
 
 def _only(one: Pass, rows: Tensor) -> Pass:
     """Some of the images of a pass."""
-    return Pass(*(part if name == "masks" else part[rows] for name, part in one._asdict().items()))
+    return Pass(*(part if name == "random_masks" else part[rows] for name, part in one._asdict().items()))
 
 
 def _replaced(last: Pass, rows: Tensor, fresh: Pass) -> Pass:
     """A pass in which some images were looked at again."""
     return Pass(
         *(
-            new if name == "masks" else old.index_copy(0, rows, new)
+            new if name == "random_masks" else old.index_copy(0, rows, new)
             for (name, old), new in zip(last._asdict().items(), fresh, strict=True)
         )
     )
