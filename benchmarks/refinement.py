@@ -38,9 +38,10 @@ def main() -> None:
             wanted = {"dataset": dataset.name, "seed": seed, "preset": asked.preset, "settings": settings}
             if any(wanted.items() <= row.items() for row in rows):
                 continue
-            rows += [{**wanted, **row} for row in measured(dataset, asked.preset, settings, seed, asked.most)]
+            fresh = [{**wanted, **row} for row in measured(dataset, asked.preset, settings, seed, asked.most)]
+            rows += fresh
             write(file, {"command": " ".join(["python", *sys.argv]), "refinement": rows})
-            for row in rows[-len(PASSES) * 3 :]:
+            for row in fresh:
                 print(row["dataset"], row["seed"], row["score"], row["passes"], f"{row['image_auroc']:.4f}", flush=True)
 
 

@@ -22,7 +22,7 @@ FLOORS = (
     ("datasets.checks", "datasets.manifests", "samples.fabric", "samples.part"),
     ("datasets.layouts", "samples"),
     ("datasets",),
-    ("bottleneck", "fusion", "losses", "masking", "painter"),
+    ("bottleneck", "fusion", "losses", "masking", "painter", "passes"),
     ("conditional_gaussian", "feature_damage", "synthesis"),
     ("backbones", "conditional_autoencoder", "mae"),
     ("mae_weights", "decoder"),

@@ -137,7 +137,9 @@ def test_a_block_needs_more_than_its_share() -> None:
 def test_tau_is_given_or_a_quantile_and_scores_are_z_scores(tau: float) -> None:
     made: Any = build(SSM, "fast", {**SSM_FEATURES, "tau": tau, "tau_quantile": 0.7, "passes": 1})
     made.learn(Textures(12), Training(device="cpu"))
-    made.settle()
+    told: list[tuple[str, int, int]] = []
+    made.settle(lambda stage, done, total, left: told.append((stage, done, total)))
+    assert told == [("measure", i + 1, 8) for i in range(8)], "two looks at four folds"
     with torch.inference_mode():
         first = [made.refine(model, seen)[0] for model, seen in made.restoration.unseen()]
         maps = torch.cat([one.maps for one in first])
@@ -159,6 +161,7 @@ def test_presets_are_the_spec_s() -> None:
     assert (paper["lr"], paper["tau"], paper["smoothing"], paper["weights"]) == (1e-4, 0.0157, 7.0, "squares")
     assert (mvtec["image_size"], mvtec["cells"], mvtec["epochs"]) == (256, (2, 4, 8, 16), 300.0)
     assert (paper["passes"], paper["uncovered"], paper["peak"]) == (2, "zero", 0.0)
+    assert paper["steps"] == mvtec["steps"] == 0, "epochs decide"
     assert build(SSM, "fast", {}).params()["space"] == "features"
 
 
@@ -166,7 +169,7 @@ def test_presets_are_the_spec_s() -> None:
     "wrong",
     [
         *({"passes": 0}, {"passes": 6}, {"score": "both"}, {"space": "time"}, {"uncovered": "half"}),
-        *({"weights": "cubes"}, {"image_size": 100}, {"cells": "2,four"}, {"cells": ()}),
+        *({"weights": "cubes"}, {"tau_quantile": 1.5}, {"image_size": 100}, {"cells": "2,four"}, {"cells": ()}),
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from unmask.bottleneck import Subspace
+from unmask.clock import Clock
 from unmask.conditional_gaussian import LEAST_RIDGE, ConditionalGaussian, fit_gaussian
 from unmask.errors import SettingError
 from unmask.features import Derived, Images
@@ -80,11 +82,19 @@ class FeatureRestoration(nn.Module):
         self.vectors = torch.cat([self._vectors(self.maps.of(rows)) for rows in order.split(64)])
         self.maps.forget()
         fold = torch.arange(len(self.vectors)) % FOLDS
-        fitted = [fit_gaussian(self.vectors[fold != k], self.variance_share, self.rank) for k in range(FOLDS)]
+        clock = Clock(FOLDS + 1, math.inf)
+
+        def fitted_to(vectors: Tensor) -> tuple[Subspace, Tensor]:
+            found = fit_gaussian(vectors, self.variance_share, self.rank)
+            clock.tick()
+            trainer.training.progress("gaussian", clock.done, clock.steps, clock.seconds_left())
+            return found
+
+        fitted = [fitted_to(self.vectors[fold != k]) for k in range(FOLDS)]
         missed = [(x := self.vectors[fold == k]) - one.project(x) for k, (one, _) in enumerate(fitted)]
         noise = torch.cat(missed).pow(2).mean()  # as of new images: a subspace's own images lie too close to it
         self.folds = [ConditionalGaussian(one, _ridge(noise, v), self._layout()) for one, v in fitted]
-        whole, variances = fit_gaussian(self.vectors, self.variance_share, self.rank)
+        whole, variances = fitted_to(self.vectors)
         self.gaussian_mean, self.gaussian_basis = whole.mean, whole.basis.half()
         self.ridge = _ridge(noise, variances)
         painter = Painter()

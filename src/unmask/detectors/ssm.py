@@ -14,13 +14,15 @@ RIAD.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+import math
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from unmask.clock import Clock
 from unmask.detectors.base import Detector, one_of
 from unmask.errors import SettingError
 from unmask.feature_restoration import FeatureRestoration
@@ -28,8 +30,9 @@ from unmask.features import Images
 from unmask.fusion import top_mean
 from unmask.losses import gaussian_blur
 from unmask.masking import disjoint_masks
+from unmask.passes import Pass, step_of
 from unmask.pixel_restoration import PixelRestoration
-from unmask.training import Trainer, Training, draws
+from unmask.training import Progress, Trainer, Training, draws, silent
 from unmask.types import Prediction, Step
 
 MASKS = 3  # each hides a third
@@ -37,7 +40,6 @@ BLOCKS = 16  # along a side: what is uncovered, or not, as a whole
 MOST_PASSES = 5
 LEAST_IMAGES = 8
 FAR = 10.0  # standard deviations above normal images at which the map of an explanation is full
-COVER = (0.95, 0.55, 0.1)  # the colour of what stays covered
 
 FAST: dict[str, Any] = {}
 LIGHT: dict[str, Any] = {
@@ -59,33 +61,12 @@ PAPER = {
     "epochs": 50.0,
     "batch": 32,
     "lr": 1e-4,
+    "steps": 0,  # epochs decide
     "tau": 0.0157,
     "score": "pixels",
     "uncovered": "zero",
 }
 MVTEC = {**PAPER, "image_size": 256, "cells": (2, 4, 8, 16), "epochs": 300.0, "smoothing": 14.0, "tau": 0.0}
-
-
-class Pass(NamedTuple):
-    """One time of hiding and restoring b images.
-
-    Attributes:
-        visible: what was uncovered before it, True = never hidden.
-        random_masks: (k, n, s, s), True = visible, before anything was uncovered.
-        errors: of each term, in [0, 1] or in units of its variance.
-        squares: likewise, what the mean error is taken of: the squared error.
-        maps: A, the errors smoothed.
-        confirmed: what is uncovered after it.
-        restored: mean of R_k over the scales, as the space has it.
-    """
-
-    visible: Bool[Tensor, "b g g"]
-    random_masks: Bool[Tensor, "k n g g"]
-    errors: Float[Tensor, "b t g g"]
-    squares: Float[Tensor, "b t g g"]
-    maps: Float[Tensor, "b t g g"]
-    confirmed: Bool[Tensor, "b g g"]
-    restored: Float[Tensor, "b ..."]
 
 
 class SSM(Detector):
@@ -163,6 +144,8 @@ class SSM(Detector):
             raise SettingError(f"score={score} needs restored pixels; give space=pixels, or score=features")
         if not 1 <= passes <= MOST_PASSES:
             raise SettingError(f"passes={passes} is out of range; give 1 (no refinement) to {MOST_PASSES}")
+        if not 0 < tau_quantile <= 1:
+            raise SettingError(f"tau_quantile={tau_quantile} is no share; give one above 0, at most 1")
         if image_size % BLOCKS or not cells:
             raise SettingError(f"image_size={image_size}, cells={cells}: give a multiple of {BLOCKS} and some cells")
         self.space, self.score, self.passes, self.image_size = space, score, passes, image_size
@@ -205,7 +188,7 @@ class SSM(Detector):
     def fit(self, images: Images, training: Training) -> None:
         """Learn to restore, then measure on normal images that were not learned from; see `Detector.fit`."""
         self.learn(images, training)
-        self.settle()
+        self.settle(training.progress)
         self.restoration.forget_images()
 
     def learn(self, images: Images, training: Training) -> None:
@@ -231,16 +214,24 @@ class SSM(Detector):
         return torch.randint(n, (self.batch,), generator=draws(int(self.mask_seed), "rows", step))
 
     @torch.inference_mode()
-    def settle(self) -> None:
+    def settle(self, progress: Progress = silent) -> None:
         """Take tau and the spread of the scores from normal images that were not learned from."""
-        first = [self._look(model, seen, None, 0) for model, seen in self.restoration.unseen()]
+        unseen = list(self.restoration.unseen())
+        clock = Clock(2 * len(unseen), math.inf)
+
+        def told(one: Pass) -> Pass:
+            clock.tick()
+            progress("measure", clock.done, clock.steps, clock.seconds_left())
+            return one
+
+        first = [told(self._look(model, seen, None, 0)) for model, seen in unseen]
         maps = torch.cat([one.maps for one in first])
         several = len(self.restoration.names) > 1
         self.keep(scale=maps.mean((0, 2, 3)).clamp(min=1e-12) if several else torch.ones(1))
         joined = self._joined(maps)
         tau = torch.tensor(self.tau) if self.tau > 0 else _quantile(joined, self.tau_quantile)
         self.keep(threshold=tau, normal_map=torch.stack([joined.mean(), joined.std()]))
-        self.standardise([self.refine(model, seen)[-1] for model, seen in self.restoration.unseen()])
+        self.standardise([told(self.refine(model, seen)[-1]) for model, seen in unseen])
         self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
 
     def standardise(self, last: list[Pass]) -> None:
@@ -261,7 +252,7 @@ class SSM(Detector):
             going = (changed & ~last.confirmed.flatten(1).all(1)).nonzero()[:, 0]
             if len(going) == 0:
                 break
-            passes.append(_replaced(last, going, self._look(model, seen[going], _only(last, going), t)))
+            passes.append(last.updated(going, self._look(model, seen[going], last.only(going), t)))
         return passes
 
     def _look(self, model: Any, seen: Tensor, last: Pass | None, t: int) -> Pass:
@@ -327,45 +318,20 @@ class SSM(Detector):
 
     def _told(self, image: Float[Tensor, "3 s s"]) -> list[Step]:
         passes = self.refine(*self.restoration.look(image[None]))
+        mean, std = self.normal_map
         steps = []
         for number, one in enumerate(passes, 1):
-            shown = one.random_masks[len(one.random_masks) // 2, 0] | one.visible[0]  # a scale that an eye can follow
-            pictures = {
-                "hidden": self._covered(image, ~shown, 1.0),
-                "restored": self.restoration.picture(one.restored)[0],
-                "stays covered": self._covered(image, ~one.confirmed[0], 0.6),
-            }
-            mean, std = self.normal_map
             error = ((self._joined(one.maps) - mean) / std.clamp(min=1e-12) / FAR).clamp(0, 1)
             error = F.interpolate(error[:, None], size=self.image_size, mode="bilinear")[0, 0]
-            steps.append(Step(f"pass {number} of {len(passes)}", pictures, {"error": error}))
+            restored = self.restoration.picture(one.restored)[0]
+            steps.append(step_of(f"pass {number} of {len(passes)}", one, image, restored, error))
         return steps
-
-    def _covered(self, image: Tensor, covered: Bool[Tensor, "g g"], opacity: float) -> Tensor:
-        """The image with a coat of colour over a part of it."""
-        coat = F.interpolate(covered[None, None].float(), size=self.image_size)[0]
-        return torch.lerp(image, torch.tensor(COVER)[:, None, None].expand_as(image), opacity * coat)
 
     def frozen(self) -> dict[str, str]:
         """The backbone, if there is one; the pixels space stores its own network."""
         space = self.restoration
         backbone = space.maps.backbone if isinstance(space, FeatureRestoration) else space.backbone
         return {} if backbone is None else {backbone.name: backbone.checksum}
-
-
-def _only(one: Pass, rows: Tensor) -> Pass:
-    """Some of the images of a pass."""
-    return Pass(*(part if name == "random_masks" else part[rows] for name, part in one._asdict().items()))
-
-
-def _replaced(last: Pass, rows: Tensor, fresh: Pass) -> Pass:
-    """A pass in which some images were looked at again."""
-    return Pass(
-        *(
-            new if name == "random_masks" else old.index_copy(0, rows, new)
-            for (name, old), new in zip(last._asdict().items(), fresh, strict=True)
-        )
-    )
 
 
 def _quantile(values: Tensor, q: float) -> Tensor:
