@@ -148,6 +148,11 @@ class PixelRestoration(nn.Module):
         return restored.clamp(0, 1)
 
 
+def n_learned(n: int) -> int:
+    """How many of n images are learned from."""
+    return n - len(range(0, n, ASIDE))
+
+
 class RestorationLoss(nn.Module):
     """L = MSE(I, R) + MSGMS(I, R) + (1 - SSIM(I, R)) + w_mask * sum_i MSE(p_i, M_i), R = sum_i out_i (1 - M_i).
 

@@ -31,7 +31,7 @@ from unmask.fusion import top_mean
 from unmask.losses import gaussian_blur
 from unmask.masking import disjoint_masks
 from unmask.passes import Pass, step_of
-from unmask.pixel_restoration import PixelRestoration
+from unmask.pixel_restoration import PixelRestoration, n_learned
 from unmask.training import Progress, Trainer, Training, draws, silent
 from unmask.types import Prediction, Step
 
@@ -42,31 +42,34 @@ LEAST_IMAGES = 8
 FAR = 10.0  # standard deviations above normal images at which the map of an explanation is full
 
 FAST: dict[str, Any] = {}
-LIGHT: dict[str, Any] = {
+PAPER: dict[str, Any] = {
     "space": "pixels",
+    "score": "pixels",
     "image_size": 128,
     "cells": (2, 4, 8),
-    "width": 0.125,
-    "steps": 600,
-    "batch": 2,
-    "lr": 3e-3,
     "weights": "squares",
+    "tau": 0.0157,
+    "uncovered": "zero",
     "smoothing": 7.0,
     "peak": 0.0,
-    "score": "both",
-}
-PAPER = {
-    **LIGHT,
     "width": 1.0,
+    "steps": 0,  # epochs decide
     "epochs": 50.0,
     "batch": 32,
     "lr": 1e-4,
-    "steps": 0,  # epochs decide
-    "tau": 0.0157,
-    "score": "pixels",
-    "uncovered": "zero",
 }
 MVTEC = {**PAPER, "image_size": 256, "cells": (2, 4, 8, 16), "epochs": 300.0, "smoothing": 14.0, "tau": 0.0}
+LIGHT = {
+    **PAPER,
+    "score": "both",
+    "tau": 0.0,
+    "uncovered": "kept",
+    "width": 0.125,
+    "steps": 600,
+    "epochs": 0.0,
+    "batch": 2,
+    "lr": 3e-3,
+}
 
 
 class SSM(Detector):
@@ -81,7 +84,8 @@ class SSM(Detector):
         backbone: of the features space, and of `score`; see `backbones.load`.
         cells: k, sides of the cells that a mask hides, in pixels: a scale each.
         weights: of the scales in the map: "uniform", or "squares" (of k, the release).
-        tau: below it a pixel of the map counts as restored; 0 = take `tau_quantile`. 0.0157 is the release's.
+        tau: below it a pixel of the map counts as restored; 0 = take `tau_quantile`. 0.0157 is the release's, for
+            score "pixels"; the other maps are sums in units of their means on normal images.
         tau_quantile: of the map's pixels on held-out normal images: tau.
         uncovered: error of what was uncovered: "kept", the one it was uncovered with, or "zero" (the paper), as R = I.
         block_share: of a block's pixels that must be restored for it to be uncovered; a block has 1/16 of the side.
@@ -144,10 +148,12 @@ class SSM(Detector):
             raise SettingError(f"score={score} needs restored pixels; give space=pixels, or score=features")
         if not 1 <= passes <= MOST_PASSES:
             raise SettingError(f"passes={passes} is out of range; give 1 (no refinement) to {MOST_PASSES}")
-        if not 0 < tau_quantile <= 1:
-            raise SettingError(f"tau_quantile={tau_quantile} is no share; give one above 0, at most 1")
-        if image_size % BLOCKS or not cells:
-            raise SettingError(f"image_size={image_size}, cells={cells}: give a multiple of {BLOCKS} and some cells")
+        for key, value in (("tau_quantile", tau_quantile), ("block_share", block_share), ("peak", peak)):
+            if not 0 <= value <= 1:
+                raise SettingError(f"{key}={value} is no share; give one in [0, 1]")
+        if image_size % BLOCKS or tau < 0:
+            raise SettingError(f"image_size={image_size}, tau={tau}: give a multiple of {BLOCKS}, and 0 or more")
+        _check_cells(cells, image_size)
         self.space, self.score, self.passes, self.image_size = space, score, passes, image_size
         self.backbone, self.cells, self.weights = backbone, tuple(cells), weights
         self.tau, self.tau_quantile, self.block_share = tau, tau_quantile, block_share
@@ -200,7 +206,7 @@ class SSM(Detector):
         if isinstance(self.restoration, FeatureRestoration):
             self.restoration.learn(images, trainer)
         else:
-            steps = max(self.steps, round(self.epochs * len(images) / self.batch))
+            steps = max(self.steps, round(self.epochs * n_learned(len(images)) / self.batch))
             self.restoration.learn(images, trainer, self._masks_of_step, self._rows_of_step, steps=steps, lr=self.lr)
         self.to("cpu").eval()
 
@@ -287,9 +293,10 @@ class SSM(Detector):
         return (maps / self.scale[:, None, None]).sum(1)
 
     def _restored_blocks(self, a: Float[Tensor, "b g g"]) -> Bool[Tensor, "b g g"]:
-        block = max(1, a.shape[-1] // BLOCKS)
-        share = F.avg_pool2d((a < self.threshold).float(), block)
-        return (share > self.block_share).repeat_interleave(block, 1).repeat_interleave(block, 2)
+        side = a.shape[-1]
+        block = max(1, side // BLOCKS)
+        share = F.avg_pool2d((a < self.threshold).float(), block, ceil_mode=True)  # the last one may be cut off
+        return (share > self.block_share).repeat_interleave(block, 1).repeat_interleave(block, 2)[:, :side, :side]
 
     # --- the score ----------------------------------------------------------------------------------------------------
 
@@ -332,6 +339,13 @@ class SSM(Detector):
         space = self.restoration
         backbone = space.maps.backbone if isinstance(space, FeatureRestoration) else space.backbone
         return {} if backbone is None else {backbone.name: backbone.checksum}
+
+
+def _check_cells(cells: tuple[int, ...], image_size: int) -> None:
+    wrong = [cell for cell in cells if cell < 1 or (-(-image_size // cell)) ** 2 < MASKS]
+    if wrong or not cells:
+        came = f"a cell of {wrong[0]} pixels leaves a mask empty" if cells else "without cells nothing is hidden"
+        raise SettingError(f"cells={cells}: {came}; give sides of 1 to {image_size // 2} pixels")
 
 
 def _quantile(values: Tensor, q: float) -> Tensor:
