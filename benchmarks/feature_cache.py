@@ -48,7 +48,7 @@ def measure(detector: ISSTAD, paths: tuple[Path, ...], steps: int = 7) -> dict[s
     tokens: Any = detector.tokens
     if detector.space == "features":
         tokens.learn(images, trainer)
-        encode: Callable[[torch.Tensor], Any] = tokens._encode
+        encode: Callable[[torch.Tensor], Any] = tokens.maps
     else:
         tokens.damage(images, trainer)
         encode = tokens.latents

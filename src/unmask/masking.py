@@ -8,6 +8,9 @@ from torch import Tensor
 
 from unmask.errors import SettingError
 
+MASKS = 3
+"""Of SSM and RIAD: each hides a third."""
+
 
 def random_hidden(b: int, n: int, share: float, generator: torch.Generator) -> Bool[Tensor, "b n"]:
     """Hide exactly round(share * n) of n cells in each of b images (MAE's random masking).
@@ -52,3 +55,11 @@ def disjoint_masks(size: int, cell: int, n: int, generator: torch.Generator) -> 
     owner = torch.randperm(side**2, generator=generator).view(side, side) % n
     owner = owner.repeat_interleave(cell, 0).repeat_interleave(cell, 1)[:size, :size]
     return owner != torch.arange(n)[:, None, None]
+
+
+def check_cells(cells: tuple[int, ...], size: int, n: int) -> None:
+    """Raise SettingError unless every side of a cell leaves each of n masks something to hide of `size` pixels."""
+    wrong = [cell for cell in cells if cell < 1 or (-(-size // cell)) ** 2 < n]
+    if wrong or not cells:
+        came = f"a cell of {wrong[0]} pixels leaves a mask empty" if cells else "without cells nothing is hidden"
+        raise SettingError(f"cells={cells}: {came}; give sides of 1 to {size // 2} pixels")

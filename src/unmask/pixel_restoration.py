@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -13,7 +13,8 @@ from unmask import backbones, losses
 from unmask.conditional_autoencoder import STRIDE, ConditionalAutoencoder
 from unmask.errors import SettingError
 from unmask.features import Images, encode
-from unmask.training import Trainer
+from unmask.masking import MASKS, disjoint_masks
+from unmask.training import Trainer, draws
 
 ASIDE = 5  # every fifth image is not learned from: tau and the spread of the scores come from these
 NAMES = {"pixels": ("gradients",), "features": ("features",), "both": ("gradients", "features")}
@@ -60,32 +61,25 @@ class PixelRestoration(nn.Module):
 
     # --- learning ---------------------------------------------------------------------------------------------------
 
-    def learn(
-        self,
-        images: Images,
-        trainer: Trainer,
-        masks_at: Callable[[int], Bool[Tensor, "n s s"]],
-        rows_at: Callable[[int, int], Tensor],
-        *,
-        steps: int,
-        lr: float,
-    ) -> None:
-        """Train on triplets (masked image, mask, original).
+    def learn(self, images: Images, trainer: Trainer, *, steps: int, batch: int, lr: float) -> None:
+        """Train on triplets (masked image, mask, original), one scale a step.
 
         Args:
             images: normal images.
             trainer: of this fit.
-            masks_at: step -> disjoint masks, True = visible.
-            rows_at: (step, n) -> which of n images the step shows.
             steps: of the optimiser.
+            batch: images of a step, each under all its masks.
             lr: highest learning rate.
         """
         self.kept = encode(images, lambda stack: stack, stage="read", progress=trainer.training.progress)
         learned = torch.arange(len(images))[torch.arange(len(images)) % ASIDE != 0]
 
         def triplets(step: int) -> tuple[Tensor, Tensor]:
-            shown = self.kept[learned[rows_at(step, len(learned))]].float()
-            return shown, masks_at(step).expand(len(shown), -1, -1, -1)
+            generator = draws(trainer.training.seed, "triplets", step)
+            cell = self.cells[int(torch.randint(len(self.cells), (), generator=generator))]
+            visible = disjoint_masks(self.side, cell, MASKS, generator)
+            rows = learned[torch.randint(len(learned), (batch,), generator=generator)]
+            return self.kept[rows].float(), visible.expand(batch, -1, -1, -1)
 
         trainer.run(
             "restoration",

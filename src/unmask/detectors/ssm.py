@@ -29,13 +29,12 @@ from unmask.feature_restoration import FeatureRestoration
 from unmask.features import Images
 from unmask.fusion import top_mean
 from unmask.losses import gaussian_blur
-from unmask.masking import disjoint_masks
+from unmask.masking import MASKS, check_cells, disjoint_masks
 from unmask.passes import Pass, step_of
 from unmask.pixel_restoration import PixelRestoration, n_learned
 from unmask.training import Progress, Trainer, Training, draws, silent
 from unmask.types import Prediction, Step
 
-MASKS = 3  # each hides a third
 BLOCKS = 16  # along a side: what is uncovered, or not, as a whole
 MOST_PASSES = 5
 LEAST_IMAGES = 8
@@ -153,7 +152,7 @@ class SSM(Detector):
                 raise SettingError(f"{key}={value} is no share; give one in [0, 1]")
         if image_size % BLOCKS or tau < 0:
             raise SettingError(f"image_size={image_size}, tau={tau}: give a multiple of {BLOCKS}, and 0 or more")
-        _check_cells(cells, image_size)
+        check_cells(cells, image_size, MASKS)
         self.space, self.score, self.passes, self.image_size = space, score, passes, image_size
         self.backbone, self.cells, self.weights = backbone, tuple(cells), weights
         self.tau, self.tau_quantile, self.block_share = tau, tau_quantile, block_share
@@ -207,17 +206,8 @@ class SSM(Detector):
             self.restoration.learn(images, trainer)
         else:
             steps = max(self.steps, round(self.epochs * n_learned(len(images)) / self.batch))
-            self.restoration.learn(images, trainer, self._masks_of_step, self._rows_of_step, steps=steps, lr=self.lr)
+            self.restoration.learn(images, trainer, steps=steps, batch=self.batch, lr=self.lr)
         self.to("cpu").eval()
-
-    def _masks_of_step(self, step: int) -> Bool[Tensor, "n g g"]:
-        """One scale a step."""
-        generator = draws(int(self.mask_seed), "triplets", step)
-        k = int(torch.randint(len(self.cells), (), generator=generator))
-        return disjoint_masks(self.restoration.side, self.restoration.cells[k], MASKS, generator)
-
-    def _rows_of_step(self, step: int, n: int) -> Tensor:
-        return torch.randint(n, (self.batch,), generator=draws(int(self.mask_seed), "rows", step))
 
     @torch.inference_mode()
     def settle(self, progress: Progress = silent) -> None:
@@ -339,13 +329,6 @@ class SSM(Detector):
         space = self.restoration
         backbone = space.maps.backbone if isinstance(space, FeatureRestoration) else space.backbone
         return {} if backbone is None else {backbone.name: backbone.checksum}
-
-
-def _check_cells(cells: tuple[int, ...], image_size: int) -> None:
-    wrong = [cell for cell in cells if cell < 1 or (-(-image_size // cell)) ** 2 < MASKS]
-    if wrong or not cells:
-        came = f"a cell of {wrong[0]} pixels leaves a mask empty" if cells else "without cells nothing is hidden"
-        raise SettingError(f"cells={cells}: {came}; give sides of 1 to {image_size // 2} pixels")
 
 
 def _quantile(values: Tensor, q: float) -> Tensor:
