@@ -266,6 +266,7 @@ def test_detectors_lists_all_settings(run: Run) -> None:
     for detector in DETECTORS:
         assert detector.paper in said.out
         assert all(f"--set {name}=" in said.out for name in settings(detector))
+    assert "--set cells=32,64,128\n" in said.out, "as a shell takes it"
 
 
 def test_sample_writes_both_sets(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,8 @@ def detectors() -> None:
         typer.echo(f"{detector.name}: {detector.paper}")
         typer.echo(f"  presets: {', '.join(detector.presets)}")
         for name, parameter in settings(detector).items():
-            typer.echo(f"  --set {name}={parameter.default}")
+            default = parameter.default
+            typer.echo(f"  --set {name}={','.join(map(str, default)) if isinstance(default, tuple) else default}")
 
 
 @app.command()
