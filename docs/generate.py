@@ -88,7 +88,8 @@ def refinement_table(results: Path = RESULTS) -> str:
             parts.append(f"**`{preset}`, score = {score}**, {tests} test images")
             parts.append(_refinement(rows))
         last = found["refinement"][-1]
-        made = f"at commit {last['commit']} on {last['cores']} cores of {last['processor']}"
+        commits = ", ".join(dict.fromkeys(row["commit"] for row in found["refinement"]))
+        made = f"at commit {commits} on {last['cores']} cores of {last['processor']}"
         parts.append(f"`{found['command']}` {made}, torch {last['torch']}.")
     return "\n\n".join(parts) or NO_FIGURES
 
