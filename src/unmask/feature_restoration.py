@@ -77,7 +77,7 @@ class FeatureRestoration(nn.Module):
 
     def learn(self, images: Images, trainer: Trainer) -> None:
         """Encode all images once; fit a Gaussian to all of them, and one without each fold."""
-        self.maps.learn(images, trainer.training.progress)
+        self.maps.learn(images, trainer.training)
         order = torch.randperm(len(images), generator=draws(trainer.training.seed, "gaussian"))[:MOST_IMAGES]
         self.vectors = torch.cat([self._vectors(self.maps.of(rows)) for rows in order.split(64)])
         self.maps.forget()

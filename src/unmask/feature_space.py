@@ -73,7 +73,7 @@ class FeatureSpace(nn.Module):
     def learn(self, images: Images, trainer: Trainer) -> None:
         """Encode all images once; fit the standardisation, the bottleneck and the bank."""
         self.seed = trainer.training.seed
-        self.maps.learn(images, trainer.training.progress)
+        self.maps.learn(images, trainer.training)
         self._fit_bottleneck()
         for bank in (self.fine_bank, self.deep_bank):
             bank.fill(len(self.maps), self.maps.chunks(), self.seed)

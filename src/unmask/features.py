@@ -1,26 +1,33 @@
-"""Feature maps computed once and kept: in memory, or memory-mapped past a limit.
+"""The engine behind the detectors that look at a frozen network: its maps, computed once, in memory or in a file.
 
-A frozen encoder gives the same maps in every epoch, so the detectors that train on them never run it inside their loop.
+A frozen network gives the same maps in every epoch and to every detector, so nothing runs it twice over an image. Where
+several detectors learn from the same images, the first pass serves all of them (`Encoded`).
 """
 
 from __future__ import annotations
 
 import math
+import mmap
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
+import psutil
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from unmask.training import Progress, silent
+from unmask import backbones
+from unmask.errors import SettingError
+from unmask.training import Training
 
 Made = TypeVar("Made")
+BATCH = 8
 MEMORY_LIMIT = 1_000_000_000
 """Bytes of features that are kept in memory; more go to a file. A laptop of 8 GB must get through."""
+WORKING_MEMORY = 250_000_000
+"""Bytes that a batch through the network and the arithmetic of a fast detector take beside the features."""
 
 
 @runtime_checkable
@@ -43,11 +50,113 @@ class Derived(Generic[Made]):
         self.value: Made | None = None
 
     def __call__(self, source: Tensor) -> Made:
-        """The value for `source` as it is now."""
+        """The value for `source` as it is now; an export gets the making itself, so that its file stays small."""
+        if torch.compiler.is_exporting():
+            return self.make(source)
         key = (source.data_ptr(), source._version, source.shape)
         if self.value is None or key != self.key:
             self.key, self.value = key, self.make(source)
         return self.value
+
+
+class FeatureMaps(nn.Module):
+    """A frozen network's maps of square images.
+
+    Args:
+        backbone: name for `backbones.load`.
+        image_size: pixels along a side, a multiple of the largest stride.
+        levels: stages of the network; stage i has stride 2 ** (i + 1).
+
+    Attributes:
+        levels: those of them that it has.
+        shapes: (channels, side) of each level, finest first.
+
+    Raises:
+        SettingError: the size does not fit the strides, the levels do not rise, or there is no such backbone.
+    """
+
+    def __init__(self, backbone: str, image_size: int, levels: Sequence[int] = (2, 3, 4)) -> None:
+        super().__init__()
+        if not levels or list(levels) != sorted(set(levels)):
+            raise SettingError(f"levels={','.join(map(str, levels))} do not rise; give stages such as 2,3")
+        self.backbone = backbones.load(backbone, tuple(levels))
+        self.image_size, self.levels = image_size, self.backbone.levels
+        if image_size % max(self.backbone.strides):
+            raise SettingError(f"image_size {image_size} is no multiple of {max(self.backbone.strides)}, the stride")
+        self.shapes = [(c, image_size // s) for c, s in zip(self.backbone.channels, self.backbone.strides, strict=True)]
+
+    def forward(self, images: Float[Tensor, "b 3 s s"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
+        """Maps of new images, finest first."""
+        return self.backbone(images.to(next(self.backbone.parameters()).device))
+
+    def keep(self, images: Images, training: Training) -> KeptMaps:
+        """Maps of all training images, each computed once."""
+        if isinstance(images, Encoded) and images.kept.serves(self):
+            return images.kept.at(self.levels)
+        flat = encode(images, self._flat, stage="encode", training=training)
+        return KeptMaps(flat, self, self.levels, torch.arange(len(images)))
+
+    def _flat(self, images: Tensor) -> Float[Tensor, "b values"]:
+        return torch.cat([level.flatten(1) for level in self(images.contiguous(memory_format=torch.channels_last))], 1)
+
+
+class KeptMaps:
+    """Maps of n training images, in half precision: some of the levels of some of the images that were encoded.
+
+    Args:
+        flat: all levels of an image, one after the other.
+        maps: what made them.
+        levels: those to give.
+        rows: the images to give.
+    """
+
+    def __init__(self, flat: Kept, maps: FeatureMaps, levels: tuple[int, ...], rows: Int[Tensor, " n"]) -> None:
+        self.flat, self.maps, self.levels, self.rows = flat, maps, levels, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def serves(self, wanted: FeatureMaps) -> bool:
+        """Whether these are maps that `wanted` would make."""
+        same = (self.maps.backbone.name, self.maps.image_size) == (wanted.backbone.name, wanted.image_size)
+        return same and set(wanted.levels) <= set(self.maps.levels)
+
+    def at(self, levels: tuple[int, ...]) -> KeptMaps:
+        """Other levels."""
+        return KeptMaps(self.flat, self.maps, levels, self.rows)
+
+    def only(self, rows: Int[Tensor, " k"]) -> KeptMaps:
+        """Some of the images."""
+        return KeptMaps(self.flat, self.maps, self.levels, self.rows[rows])
+
+    def of(self, rows: Int[Tensor, " b"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
+        """Maps of the images with these numbers, in float32."""
+        sizes = [c * side * side for c, side in self.maps.shapes]
+        parts = dict(zip(self.maps.levels, self.flat[self.rows[rows]].split(sizes, dim=1), strict=True))
+        shapes = dict(zip(self.maps.levels, self.maps.shapes, strict=True))
+        return [parts[i].float().unflatten(1, (shapes[i][0], shapes[i][1], shapes[i][1])) for i in self.levels]
+
+    def chunks(self, size: int = 64) -> Iterator[tuple[int, list[Tensor]]]:
+        """All maps, with the number of the first image of each chunk."""
+        for start in range(0, len(self), size):
+            yield start, self.of(torch.arange(start, min(start + size, len(self))))
+
+
+class Encoded:
+    """Images whose maps are known already; a detector that asks for those maps does not compute them again."""
+
+    def __init__(self, images: Images, kept: KeptMaps) -> None:
+        self.images, self.kept = images, kept
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]:
+        return self.images[int(self.kept.rows[index])]
+
+    def only(self, rows: Int[Tensor, " k"]) -> Encoded:
+        """Some of them."""
+        return Encoded(self.images, self.kept.only(rows))
 
 
 def batches(images: Images, size: int) -> Iterator[Float[Tensor, "b 3 s s"]]:
@@ -56,46 +165,70 @@ def batches(images: Images, size: int) -> Iterator[Float[Tensor, "b 3 s s"]]:
         yield torch.stack([images[i] for i in range(start, min(start + size, len(images)))])
 
 
+class Kept:
+    """n arrays of one shape in half precision: in memory, or past a limit in an unnamed file that goes with them.
+
+    Pages of the file leave the process's memory as soon as they have been used; the system may still cache them.
+
+    Args:
+        shape: of all arrays together, (n, ...).
+        limit: bytes that may stay in memory.
+    """
+
+    def __init__(self, shape: tuple[int, ...], limit: int) -> None:
+        self.mapped: mmap.mmap | None = None
+        if 2 * math.prod(shape) <= limit:
+            self.values = torch.empty(shape, dtype=torch.float16)
+            return
+        with tempfile.TemporaryFile(suffix=".features") as file:
+            file.truncate(2 * math.prod(shape))
+            self.mapped = mmap.mmap(file.fileno(), 0)
+        self.values = torch.frombuffer(self.mapped, dtype=torch.float16).view(shape)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b ..."]:
+        found = self.values[rows]
+        self._release()
+        return found
+
+    def put(self, start: int, arrays: Float[Tensor, "b ..."]) -> None:
+        """Set the arrays from number `start` on."""
+        self.values[start : start + len(arrays)] = arrays
+        self._release()
+
+    def _release(self) -> None:
+        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def memory_left(training: Training) -> int:
+    """Bytes of features that a fit may keep in memory: what `max_memory` leaves, less what the work itself takes."""
+    if training.max_memory is None:
+        return MEMORY_LIMIT
+    return max(0, training.max_memory - psutil.Process().memory_info().rss - WORKING_MEMORY)
+
+
 @torch.no_grad()
 def encode(
-    images: Images,
-    encoder: Callable[[Tensor], Tensor],
-    *,
-    batch: int = 8,
-    stage: str = "features",
-    progress: Progress = silent,
-    memory_limit: int = MEMORY_LIMIT,
-) -> Tensor:
+    images: Images, encoder: Callable[[Tensor], Tensor], *, stage: str = "features", training: Training
+) -> Kept:
     """Run `encoder` once over all images.
 
     Args:
-        images: n images.
+        images: n >= 1 images.
         encoder: (b, 3, s, s) -> (b, ...).
-        batch: images at a time.
         stage: name for the progress line.
-        progress: told after each batch.
-        memory_limit: bytes; a larger result lies in an unnamed file that goes with the tensor.
-
-    Returns:
-        (n, ...) float16.
+        training: whose `progress` is told after each batch, and whose `max_memory` holds.
     """
-    kept: Tensor | None = None
+    kept: Kept | None = None
     done, start = 0, time.monotonic()
-    for stack in batches(images, batch):
+    for stack in batches(images, BATCH):
         maps = encoder(stack).half().cpu()
-        if kept is None:
-            kept = _room((len(images), *maps.shape[1:]), memory_limit)
-        kept[done : done + len(maps)] = maps
+        kept = kept or Kept((len(images), *maps.shape[1:]), memory_left(training))
+        kept.put(done, maps)
         done += len(maps)
-        progress(stage, done, len(images), (time.monotonic() - start) / done * (len(images) - done))
+        training.progress(stage, done, len(images), (time.monotonic() - start) / done * (len(images) - done))
     assert kept is not None, "a fit needs images; datasets.load has checked it"  # noqa: S101
     return kept
-
-
-def _room(shape: tuple[int, ...], memory_limit: int) -> Tensor:
-    count = math.prod(shape)
-    if 2 * count <= memory_limit:
-        return torch.empty(shape, dtype=torch.float16)
-    with tempfile.NamedTemporaryFile(suffix=".features") as file:  # mapped, then unlinked: nothing is left behind
-        Path(file.name).touch()
-        return torch.from_file(file.name, shared=True, size=count, dtype=torch.float16).view(shape)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def top_mean(maps: Float[Tensor, "*b h w"], share: float) -> Float[Tensor, "*b"]:
-    """Mean of the largest `share` of each map: a maximum that one pixel of noise cannot decide."""
+    """Mean of the largest `share` of each map: a maximum that one pixel of noise cannot decide; 0 = the maximum."""
     flat = maps.flatten(-2)
     return flat.topk(max(1, round(share * flat.shape[-1])), dim=-1).values.mean(-1)
 

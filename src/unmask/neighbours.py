@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -36,14 +36,7 @@ class Bank(nn.Module):
 
     def fill(self, n: int, chunks: Iterable[tuple[int, list[Tensor]]], seed: int) -> None:
         """Choose vectors of n images, whose maps come in chunks with the number of their first image."""
-        cells = self.grid**2
-        rows = sample_rows(n * cells, self.size, draws(seed, "bank", *self.levels))
-        chosen = []
-        for start, maps in chunks:
-            vectors = self._vectors(maps).flatten(0, 1)
-            mine = rows[(rows >= start * cells) & (rows < start * cells + len(vectors))]
-            chosen.append(vectors[mine - start * cells].half())
-        self.vectors, self.image = torch.cat(chosen), rows // cells
+        self.vectors, self.image = candidates(n, chunks, self._vectors, self.size, draws(seed, "bank", *self.levels))
 
     def distances(self, maps: list[Tensor], images: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b g g"]:
         """Distance of each cell to the nearest vector of the bank.
@@ -60,10 +53,47 @@ class Bank(nn.Module):
         return torch.stack(found).view(-1, self.grid, self.grid)
 
     def _vectors(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
-        """Each level averaged over 3 x 3 cells (PatchCore, eq. 2), then all of them on one grid."""
-        pooled = [F.avg_pool2d(maps[i], 3, 1, 1) for i in self.levels]
-        fitted = [F.interpolate(x, size=self.grid, mode="bilinear") for x in pooled]
-        return torch.cat(fitted, dim=1).flatten(2).transpose(1, 2)
+        return patch_vectors([maps[i] for i in self.levels], self.grid)
+
+
+def patch_vectors(maps: Sequence[Tensor], grid: int) -> Float[Tensor, "b n c"]:
+    """Each level averaged over 3 x 3 cells (PatchCore, eq. 2), then all of them on one grid, n = grid x grid vectors."""
+    pooled = [F.avg_pool2d(one, 3, 1, 1) for one in maps]
+    fitted = [one if one.shape[-1] == grid else F.interpolate(one, size=grid, mode="bilinear") for one in pooled]
+    return torch.cat(fitted, dim=1).flatten(2).transpose(1, 2)
+
+
+def candidates(
+    n: int,
+    chunks: Iterable[tuple[int, list[Tensor]]],
+    vectors_of: Callable[[list[Tensor]], Tensor],
+    size: int,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "m c"], Int[Tensor, " m"]]:
+    """Vectors drawn at random from all images, without ever holding all of them.
+
+    Args:
+        n: images.
+        chunks: their maps, with the number of the first image of each chunk.
+        vectors_of: maps of b images -> (b, cells, c).
+        size: vectors to draw, at the most.
+        generator: of the draw.
+
+    Returns:
+        The vectors in float16, and the number of each one's image, rising.
+    """
+    chosen: list[Tensor] = []
+    rows = torch.empty(0, dtype=torch.long)
+    cells = 0
+    for start, maps in chunks:
+        vectors = vectors_of(maps)
+        if not chosen:
+            cells = vectors.shape[1]
+            rows = sample_rows(n * cells, size, generator)
+        vectors = vectors.flatten(0, 1)
+        mine = rows[(rows >= start * cells) & (rows < start * cells + len(vectors))]
+        chosen.append(vectors[mine - start * cells].half())
+    return torch.cat(chosen), rows // cells
 
 
 def sample_rows(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " m"]:
@@ -79,8 +109,8 @@ def bank_columns(bank: Shaped[Tensor, "m c"]) -> Float[Tensor, "c_and_1 m"]:
 
 
 def nearest(
-    queries: Float[Tensor, "q c"], columns: Float[Tensor, "c_and_1 m"], forbidden: tuple[int, int] = (0, 0)
-) -> Float[Tensor, " q"]:
+    queries: Float[Tensor, "*b q c"], columns: Float[Tensor, "c_and_1 m"], forbidden: tuple[int, int] = (0, 0)
+) -> Float[Tensor, "*b q"]:
     """Euclidean distance to the nearest bank vector.
 
     |q - b|^2 = |q|^2 - 2 (q b - |b|^2 / 2): the bracket is one matrix product, taken in parts that stay in the cache.
@@ -94,5 +124,5 @@ def nearest(
         columns = columns.clone()
         columns[-1, forbidden[0] : forbidden[1]] = -torch.inf
     rows = F.pad(queries, (0, 1), value=1.0)
-    closest = torch.cat([(part @ columns).amax(1) for part in rows.split(QUERIES)])
-    return ((queries * queries).sum(1) - 2 * closest).clamp(min=0).sqrt()
+    closest = torch.cat([(part @ columns).amax(-1) for part in rows.split(QUERIES, dim=-2)], dim=-1)
+    return ((queries * queries).sum(-1) - 2 * closest).clamp(min=0).sqrt()

@@ -71,7 +71,7 @@ class PixelRestoration(nn.Module):
             batch: images of a step, each under all its masks.
             lr: highest learning rate.
         """
-        self.kept = encode(images, lambda stack: stack, stage="read", progress=trainer.training.progress)
+        self.kept = encode(images, lambda stack: stack, stage="read", training=trainer.training)
         learned = torch.arange(len(images))[torch.arange(len(images)) % ASIDE != 0]
 
         def triplets(step: int) -> tuple[Tensor, Tensor]:
@@ -93,8 +93,8 @@ class PixelRestoration(nn.Module):
 
     def unseen(self, most: int = 50) -> Iterator[tuple[ConditionalAutoencoder, Float[Tensor, "b 3 s s"]]]:
         """Normal images that were not learned from."""
-        for part in self.kept[::ASIDE][:most].split(8):
-            yield self.net, part.float()
+        for rows in torch.arange(0, len(self.kept), ASIDE)[:most].split(8):
+            yield self.net, self.kept[rows].float()
 
     def forget_images(self) -> None:
         """Let go of what only learning needs."""

@@ -84,7 +84,7 @@ class PixelSpace(nn.Module):
         self.mae.eval().requires_grad_(requires_grad=False)
         self.seed, self.images = trainer.training.seed, images
         self.drawn = _Versions(images, self.versions, self.seed)
-        self.kept = encode(self.drawn, self.latents, stage="encode", progress=trainer.training.progress)
+        self.kept = encode(self.drawn, self.latents, stage="encode", training=trainer.training)
 
     def forget_images(self) -> None:
         """Let go of what only training needs."""

@@ -50,6 +50,7 @@ class Training:
         checkpoints: a folder for what a resumed fit needs; another fit's are discarded there. None = keep nothing.
         resume: go on from `checkpoints`.
         identity: what a checkpoint must agree on (settings and images), so that nothing foreign is resumed.
+        max_memory: bytes that the whole process may use; what does not fit goes to a file. None = 1 GB of features.
         progress: told of each step.
     """
 
@@ -61,6 +62,7 @@ class Training:
     checkpoints: Path | None = None
     resume: bool = False
     identity: str = ""
+    max_memory: int | None = None
     progress: Progress = field(default=silent, compare=False)
 
     def __post_init__(self) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from unmask.detectors.base import Detector, build, settings
+from unmask.detectors.fre import FRE
 from unmask.detectors.isstad import ISSTAD
+from unmask.detectors.patchcore import PatchCore
+from unmask.detectors.protoad import ProtoAD
 from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
 
-DETECTORS: tuple[type[Detector], ...] = (ISSTAD, SSM)
+DETECTORS: tuple[type[Detector], ...] = (ISSTAD, SSM, PatchCore, FRE, ProtoAD)
 
 __all__ = ["DETECTORS", "Detector", "build", "find", "settings"]
 

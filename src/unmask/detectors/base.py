@@ -101,7 +101,8 @@ class Detector(nn.Module):
         buffers = dict(self.named_buffers())
         for key, value in tensors.items():
             room = buffers[key] if key in buffers else self.get_parameter(key).data
-            if key in buffers:
+            grows = key in buffers and (room.dim() != 2 or room.shape[1] == value.shape[-1])  # (0, c) fixes c
+            if grows:
                 room.resize_(value.shape)
             elif room.shape != value.shape:
                 raise ModelFileError(f"tensor {key} is {tuple(value.shape)}, expected {tuple(room.shape)}; fit again")

@@ -1,0 +1,132 @@
+"""FRE: a fast method for anomaly detection and segmentation (Ndiour, Ahuja, Genc, Tickoo; arXiv 2211.12650).
+
+1. A layer's feature map, pooled and flattened whole, is one vector an image (3.1).
+2. PCA of the normal images' vectors keeps a share of their variance (3.2).
+3. What the principal subspace cannot express of a new image is the anomaly: summed over the channels it is the map, in
+   total the score (3.3, eq. 3 and 4).
+
+Several layers may be judged together; each channel is then standardised, and each layer counts the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
+
+from unmask.bottleneck import Subspace, principal_subspace
+from unmask.detectors.base import Detector
+from unmask.errors import SettingError
+from unmask.features import Derived, Images
+from unmask.fusion import top_mean
+from unmask.losses import gaussian_blur
+from unmask.neighbours import sample_rows
+from unmask.standard_maps import StandardMaps
+from unmask.training import Training, draws
+from unmask.types import Prediction
+
+LEAST_IMAGES = 4
+FAST: dict[str, Any] = {}
+PAPER = {"levels": (3,), "pool": 2, "peak": 1.0, "smoothing": 0.0}
+
+
+class FRE(Detector):
+    """Knows whole images by heart, and sees what it cannot put together from them.
+
+    Args:
+        image_size: pixels along a side.
+        backbone: see `backbones.load`.
+        levels: of its maps to judge.
+        pool: cells along a side that are averaged into one before the PCA.
+        variance_share: that the PCA keeps, in (0, 1].
+        images: that the PCA is fitted to, at the most; its time grows with their cube.
+        smoothing: sigma of the gaussian over the map, in pixels.
+        peak: share of the map whose mean is the image's score; 1 = the total (the paper).
+    """
+
+    name = "fre"
+    paper = "Ndiour, Ahuja, Genc, Tickoo: FRE: a fast method for anomaly detection and segmentation, arXiv 2211.12650"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "paper": PAPER}
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 256,
+        backbone: str = "efficientnet_lite0",
+        levels: tuple[int, ...] = (3, 4),
+        pool: int = 2,
+        variance_share: float = 0.97,
+        images: int = 1_000,
+        smoothing: float = 8.0,
+        peak: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not 0 < variance_share <= 1 or not 0 <= peak <= 1:
+            raise SettingError(f"variance_share={variance_share}, peak={peak}: give shares (only peak may be 0)")
+        if pool < 1 or images < LEAST_IMAGES or smoothing < 0:
+            raise SettingError(f"pool counts from 1, images from {LEAST_IMAGES}, smoothing from 0")
+        self.image_size, self.backbone, self.levels, self.pool = image_size, backbone, tuple(levels), pool
+        self.variance_share, self.images, self.smoothing, self.peak = variance_share, images, smoothing, peak
+        self.standard = StandardMaps(backbone, image_size, levels)
+        self.sides = [max(1, side // pool) for _, side in self.standard.shapes]
+        self.register_buffer("mean", torch.empty(0))
+        self.register_buffer("basis", torch.empty(0, dtype=torch.float16))
+        self.basis_in_full = Derived(Tensor.float)
+
+    @property
+    def maps(self) -> Any:
+        """What makes the maps that `judge` takes."""
+        return self.standard.features
+
+    # --- the subspace -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def fit(self, images: Images, training: Training) -> None:
+        """Find the principal subspace of the normal images; see `Detector.fit`."""
+        if len(images) < LEAST_IMAGES:
+            raise SettingError(f"fre needs at least {LEAST_IMAGES} normal images to learn from, got {len(images)}")
+        self.standard.learn(images, training)
+        rows = sample_rows(len(images), self.images, draws(training.seed, "subspace"))
+        vectors = torch.cat([self._vectors(self.standard.of(part)) for part in rows.split(64)])
+        self.standard.forget()
+        found = principal_subspace(vectors, self.variance_share)
+        self.keep(mean=found.mean, basis=found.basis.half(), fitted=torch.tensor(1, dtype=torch.uint8))
+
+    def _vectors(self, maps: list[Tensor]) -> Float[Tensor, "b d"]:
+        """The whole image as one vector, in which each level has the same weight."""
+        pooled = [F.adaptive_avg_pool2d(x, side) for x, side in zip(maps, self.sides, strict=True)]
+        return torch.cat([x.flatten(1) / math.prod(x.shape[1:]) ** 0.5 for x in pooled], dim=1)
+
+    # --- the score ----------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
+        """Score images by what the subspace cannot express of them; see `Detector.predict`."""
+        self.check_fitted()
+        return self.judge(self.maps(images))
+
+    def judge(self, maps: list[Tensor]) -> Prediction:
+        """Score images by their maps, as the backbone gives them at `levels`."""
+        vectors = self._vectors(self.standard.of_raw(maps))
+        missed = (vectors - Subspace(self.mean, self.basis_in_full(self.basis)).project(vectors)).pow(2)
+        sizes = [c * side**2 for (c, _), side in zip(self.standard.shapes, self.sides, strict=True)]
+        grid = self.sides[0]
+        levels = [
+            F.interpolate(part.unflatten(1, (-1, side, side)).sum(1, keepdim=True) * side**2, grid, mode="bilinear")
+            for part, side in zip(missed.split(sizes, dim=1), self.sides, strict=True)
+        ]
+        summed = torch.cat(levels, dim=1).mean(1)  # b g g: 1 = all of the variance
+        smooth = gaussian_blur(summed, self.smoothing * grid / self.image_size)
+        sized = F.interpolate(smooth[:, None], size=self.image_size, mode="bilinear")[:, 0]
+        return Prediction(sized, top_mean(summed, self.peak))
+
+    def frozen(self) -> dict[str, str]:
+        """The backbone."""
+        return {self.maps.backbone.name: self.maps.backbone.checksum}

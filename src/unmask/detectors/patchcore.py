@@ -1,0 +1,126 @@
+"""PatchCore: towards total recall in industrial anomaly detection (Roth, Pemula, Zepeda and others; arXiv 2106.08265).
+
+1. Mid-level feature maps of a frozen network; each position takes the mean of its neighbourhood (3.1, eq. 2 and 3).
+2. A coreset of the normal vectors: each chosen one is the farthest from those before it (3.2, algorithm 1).
+3. A position's score is the distance to the nearest vector of the coreset, an image's the largest of its positions
+   (3.3, eq. 6; without the re-weighting of eq. 7).
+
+With one to ten normal images, `rotations` also puts turned and mirrored copies into the bank (HTDG, arXiv 2104.14535;
+AnomalyDINO, arXiv 2405.14529).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
+
+from unmask.coreset import greedy_coreset
+from unmask.detectors.base import Detector, one_of
+from unmask.errors import SettingError
+from unmask.features import Derived, FeatureMaps, Images
+from unmask.fusion import top_mean
+from unmask.losses import gaussian_blur
+from unmask.neighbours import bank_columns, candidates, nearest, patch_vectors
+from unmask.training import Training, draws
+from unmask.turned import Turned
+from unmask.types import Prediction
+
+FAST: dict[str, Any] = {}
+PAPER = {"coreset": 0.01, "bank_size": 1_000_000, "candidates": 100_000_000, "smoothing": 4.0, "peak": 0.0}
+FEW = {"rotations": 8, "selection": "random", "bank_size": 20_000}
+
+
+class PatchCore(Detector):
+    """Remembers what normal patches look like, and measures how far off each new one is.
+
+    Args:
+        image_size: pixels along a side.
+        backbone: see `backbones.load`.
+        levels: of its maps to join; the finest one gives the grid.
+        selection: of the bank: the "greedy" coreset, or "random".
+        coreset: share of the candidates to keep; the paper tries 0.25, 0.1 and 0.01.
+        bank_size: vectors to keep, at the most.
+        candidates: vectors that the coreset is chosen from, at the most; drawn at random.
+        smoothing: sigma of the gaussian over the map, in pixels.
+        peak: share of the map whose mean is the image's score; 0 = its largest value alone (the paper).
+        rotations: angles by which each normal image is also turned, as it is and mirrored; 0 = as it is only.
+    """
+
+    name = "patchcore"
+    paper = "Roth, Pemula, Zepeda, Schölkopf, Brox, Gehler: Towards total recall in industrial AD, arXiv 2106.08265"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "paper": PAPER, "few": FEW}
+
+    bank: Tensor
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 256,
+        backbone: str = "efficientnet_lite0",
+        levels: tuple[int, ...] = (2, 3),
+        selection: str = "greedy",
+        coreset: float = 1.0,
+        bank_size: int = 2_000,
+        candidates: int = 100_000,
+        smoothing: float = 8.0,
+        peak: float = 0.01,
+        rotations: int = 0,
+    ) -> None:
+        super().__init__()
+        one_of("selection", selection, ("greedy", "random"))
+        if not 0 < coreset <= 1 or not 0 <= peak <= 1:
+            raise SettingError(f"coreset={coreset}, peak={peak}: give shares, above 0 and at most 1 (peak may be 0)")
+        if bank_size < 1 or candidates < 1 or rotations < 0 or smoothing < 0:
+            raise SettingError("bank_size and candidates count from 1, rotations and smoothing from 0")
+        self.image_size, self.backbone, self.levels = image_size, backbone, tuple(levels)
+        self.selection, self.coreset, self.bank_size, self.candidates = selection, coreset, bank_size, candidates
+        self.smoothing, self.peak, self.rotations = smoothing, peak, rotations
+        self.maps = FeatureMaps(backbone, image_size, levels)
+        self.grid = self.maps.shapes[0][1]
+        channels = sum(c for c, _ in self.maps.shapes)
+        self.register_buffer("bank", torch.empty(0, channels, dtype=torch.float16))
+        self.columns = Derived(bank_columns)
+
+    # --- the bank -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def fit(self, images: Images, training: Training) -> None:
+        """Keep a coreset of the normal patches; see `Detector.fit`. One image is enough."""
+        seen: Images = Turned(images, self.rotations) if self.rotations else images
+        kept = self.maps.keep(seen, training)
+        vectors, _ = candidates(
+            len(kept), kept.chunks(), self._patches, self.candidates, draws(training.seed, "candidates")
+        )
+        size = max(1, min(self.bank_size, round(self.coreset * len(vectors))))
+        generator = draws(training.seed, "coreset")
+        if self.selection == "greedy":
+            chosen = greedy_coreset(vectors.float(), size, generator, progress=training.progress)
+        else:
+            chosen = torch.randperm(len(vectors), generator=generator)[:size]
+        self.keep(bank=vectors[chosen], fitted=torch.tensor(1, dtype=torch.uint8))
+
+    def _patches(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
+        return patch_vectors(maps, self.grid)
+
+    # --- the score ----------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
+        """Score images by their distance to the bank; see `Detector.predict`."""
+        self.check_fitted()
+        return self.judge(self.maps(images))
+
+    def judge(self, maps: list[Tensor]) -> Prediction:
+        """Score images by their maps, as the backbone gives them at `levels`."""
+        distances = nearest(self._patches(maps), self.columns(self.bank)).unflatten(1, (self.grid, self.grid))
+        smooth = gaussian_blur(distances, self.smoothing * self.grid / self.image_size)
+        sized = F.interpolate(smooth[:, None], size=self.image_size, mode="bilinear")[:, 0]
+        return Prediction(sized, top_mean(smooth, self.peak))
+
+    def frozen(self) -> dict[str, str]:
+        """The backbone."""
+        return {self.maps.backbone.name: self.maps.backbone.checksum}

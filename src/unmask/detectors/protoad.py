@@ -1,0 +1,115 @@
+"""ProtoAD: a prototype-based neural network for image anomaly detection and localization (Huang, Kang; arXiv 2310.02576).
+
+1. Patch features of a frozen network, each of length one (3.1).
+2. FINCH clusters those of all normal images; the clusters' means are the prototypes (3.2).
+3. The prototypes are the kernels of a 1 x 1 convolution: a position's score is one minus its largest response, the
+   cosine to the nearest prototype, an image's the largest of its positions (3.3).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
+
+from unmask.detectors.base import Detector
+from unmask.errors import SettingError
+from unmask.features import Derived, FeatureMaps, Images
+from unmask.finch import cluster_means, finch
+from unmask.fusion import top_mean
+from unmask.losses import gaussian_blur
+from unmask.neighbours import candidates, patch_vectors
+from unmask.training import Training, draws
+from unmask.types import Prediction
+
+FAST: dict[str, Any] = {}
+PAPER = {"smoothing": 4.0, "peak": 0.0}
+
+
+class ProtoAD(Detector):
+    """Compares each patch with a few thousand typical ones, by one convolution.
+
+    Args:
+        image_size: pixels along a side.
+        backbone: see `backbones.load`.
+        levels: of its maps to join; the finest one gives the grid.
+        prototypes: the finest partition of FINCH with at most so many clusters is taken.
+        candidates: normal patches that are clustered, at the most; drawn at random.
+        smoothing: sigma of the gaussian over the map, in pixels.
+        peak: share of the map whose mean is the image's score; 0 = its largest value alone (the paper).
+    """
+
+    name = "protoad"
+    paper = "Huang, Kang: A prototype-based neural network for image anomaly detection, arXiv 2310.02576"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "paper": PAPER}
+
+    kernels: Tensor
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 256,
+        backbone: str = "efficientnet_lite0",
+        levels: tuple[int, ...] = (2, 3),
+        prototypes: int = 4_000,
+        candidates: int = 30_000,
+        smoothing: float = 8.0,
+        peak: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if prototypes < 1 or candidates < 1 or smoothing < 0 or not 0 <= peak <= 1:
+            raise SettingError("prototypes and candidates count from 1, smoothing from 0; peak is a share")
+        self.image_size, self.backbone, self.levels = image_size, backbone, tuple(levels)
+        self.prototypes, self.candidates = prototypes, candidates
+        self.smoothing, self.peak = smoothing, peak
+        self.maps = FeatureMaps(backbone, image_size, levels)
+        self.grid = self.maps.shapes[0][1]
+        channels = sum(c for c, _ in self.maps.shapes)
+        self.register_buffer("kernels", torch.empty(0, channels, dtype=torch.float16))
+        self.kernels_in_full = Derived(Tensor.float)
+
+    # --- the prototypes -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def fit(self, images: Images, training: Training) -> None:
+        """Cluster the normal patches; see `Detector.fit`."""
+        kept = self.maps.keep(images, training)
+        drawn, _ = candidates(
+            len(kept), kept.chunks(), self._patches, self.candidates, draws(training.seed, "candidates")
+        )
+        vectors = F.normalize(drawn.float(), dim=1)
+        means = vectors
+        for labels in finch(vectors):
+            means = cluster_means(vectors, labels)
+            training.progress("cluster", len(means), len(means), 0.0)
+            if len(means) <= self.prototypes:
+                break
+        kernels = F.normalize(means, dim=1)[: self.prototypes]
+        self.keep(kernels=kernels.half(), fitted=torch.tensor(1, dtype=torch.uint8))
+
+    def _patches(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
+        return patch_vectors(maps, self.grid)
+
+    # --- the score ----------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
+        """Score images by their cosine to the prototypes; see `Detector.predict`."""
+        self.check_fitted()
+        return self.judge(self.maps(images))
+
+    def judge(self, maps: list[Tensor]) -> Prediction:
+        """Score images by their maps, as the backbone gives them at `levels`."""
+        patches = F.normalize(self._patches(maps), dim=-1)
+        responses = (patches @ self.kernels_in_full(self.kernels).T).amax(-1)  # the 1 x 1 convolution: b n
+        distances = (1 - responses).unflatten(1, (self.grid, self.grid))
+        smooth = gaussian_blur(distances, self.smoothing * self.grid / self.image_size)
+        sized = F.interpolate(smooth[:, None], size=self.image_size, mode="bilinear")[:, 0]
+        return Prediction(sized, top_mean(smooth, self.peak))
+
+    def frozen(self) -> dict[str, str]:
+        """The backbone."""
+        return {self.maps.backbone.name: self.maps.backbone.checksum}
