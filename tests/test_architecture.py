@@ -33,6 +33,7 @@ FLOORS = (
     ("feature_restoration", "feature_space", "pixel_restoration", "pixel_space"),
     ("detectors.base",),
     ("detectors.fre", "detectors.isstad", "detectors.patchcore", "detectors.protoad", "detectors.ssm"),
+    ("detectors.fuse",),
     ("detectors",),
     ("calibration", "explanation", "modelfile"),
     ("self_test",),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiny import FEATURES, FRE, PATCHCORE, PIXELS, PROTOAD, SIZE, SSM_FEATURES, SSM_PIXELS, Textures, planted, texture
+from tiny import FEATURES, FRE, FUSE, PATCHCORE, PIXELS, PROTOAD, SIZE, SSM_FEATURES, SSM_PIXELS, Textures, planted, texture
 from unmask.backbones import checksum
 from unmask.detectors import DETECTORS, Detector, build, find, settings
 from unmask.errors import ModelFileError, NotFittedError, SettingError, UnmaskError
@@ -33,6 +33,16 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "fre": ("fre", FRE),
     "fre, one level, top": ("fre", {**FRE, "levels": (3,), "peak": 0.05, "pool": 1}),
     "protoad": ("protoad", PROTOAD),
+    "fuse": ("fuse", FUSE),
+    "fuse of three": (
+        "fuse",
+        {
+            **FUSE,
+            "parts": "patchcore+isstad+fre",
+            "3.pool": 1,
+            **{f"isstad.{key}": value for key, value in FEATURES.items() if key not in ("backbone", "image_size")},
+        },
+    ),
 }
 pytestmark = pytest.mark.filterwarnings("ignore:no pre-trained weights")
 
@@ -42,7 +52,7 @@ def make(configuration: str, **more: Any) -> Detector:
     return build(find(name), "fast", {**overrides, **more})
 
 
-def fitted(configuration: str, *, seed: int = 0, first: int = 0, n: int = 12, **more: Any) -> Detector:
+def fitted(configuration: str, *, seed: int = 0, first: int = 0, n: int = 16, **more: Any) -> Detector:
     detector = make(configuration, **more)
     detector.fit(Textures(n, first), Training(seed=seed, device="cpu"))
     return detector
@@ -193,7 +203,7 @@ def test_isstad_s_probability_is_its_own_and_its_error_is_full_at_ten_deviations
 
 
 def test_learning_leaves_the_images_alone(configuration: str) -> None:
-    images = Textures(12)
+    images = Textures(16)
     before = [image.clone() for image in images.images]
     make(configuration).fit(images, Training(device="cpu"))
     assert all(torch.equal(a, b) for a, b in zip(images.images, before, strict=True))
@@ -216,8 +226,8 @@ def test_learning_leaves_the_random_numbers_of_others_alone(configuration: str) 
 
 
 def test_a_second_fit_forgets_the_first(configuration: str, detector: Detector) -> None:
-    twice = fitted(configuration, first=100, n=9, seed=5)
-    twice.fit(Textures(12), Training(device="cpu"))
+    twice = fitted(configuration, first=100, n=17, seed=5)
+    twice.fit(Textures(16), Training(device="cpu"))
     assert same(twice.predict(new_images()), detector.predict(new_images()))
 
 
@@ -245,6 +255,7 @@ def test_tensors_of_other_settings_are_refused(configuration: str, detector: Det
         "patchcore": {"levels": (2,)},
         "fre": {"levels": (2,)} if configuration == "fre" else {"levels": (2, 3)},
         "protoad": {"levels": (2,)},
+        "fuse": {"fre.levels": (2,)},
     }
     with pytest.raises(ModelFileError, match="fit again"):
         make(configuration, **others[detector.name]).restore(detector.learned())
@@ -285,11 +296,12 @@ def test_a_planted_defect_is_the_peak(configuration: str, steps: int) -> None:
         ("patchcore", {}),
         ("fre", {}),
         ("protoad", {}),
+        ("fuse", {}),
     ],
     ids=str,
 )
 def test_a_planted_defect_raises_the_score(configuration: str, settings: dict[str, Any]) -> None:
-    detector = fitted(configuration, n=12, **settings)
+    detector = fitted(configuration, **settings)
     images = new_images(6)
     damaged = torch.stack([planted(image) for image in images])
     assert detector.predict(damaged).scores.min() > detector.predict(images).scores.max()

@@ -52,6 +52,12 @@ SSM_PIXELS = {
 PATCHCORE = {"backbone": "tiny", "image_size": SIZE, "bank_size": 100, "candidates": 400}
 FRE = {"backbone": "tiny", "image_size": SIZE, "levels": (2, 3)}
 PROTOAD = {"backbone": "tiny", "image_size": SIZE, "candidates": 400, "prototypes": 100}
+FUSE = {
+    "backbone": "tiny",
+    "image_size": SIZE,
+    "patchcore.bank_size": 100,
+    "fre.levels": (2, 3),
+}
 
 
 def texture(seed: int, size: int = SIZE) -> Tensor:

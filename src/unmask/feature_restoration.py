@@ -117,7 +117,11 @@ class FeatureRestoration(nn.Module):
 
     def look(self, images: Float[Tensor, "b 3 s s"]) -> tuple[ConditionalGaussian, Float[Tensor, "b d"]]:
         """What restores new images, and what it is to restore."""
-        return self.gaussian(self.gaussian_basis), self._vectors(self.maps(images))
+        return self.look_at(self.maps.features(images))
+
+    def look_at(self, maps: list[Tensor]) -> tuple[ConditionalGaussian, Float[Tensor, "b d"]]:
+        """The same of maps as the backbone gives them."""
+        return self.gaussian(self.gaussian_basis), self._vectors(self.maps.of_raw(maps))
 
     def restore(
         self, gaussian: ConditionalGaussian, seen: Float[Tensor, "b d"], visible: Bool[Tensor, "b k n g g"]

@@ -118,8 +118,12 @@ class FeatureSpace(nn.Module):
 
     def view(self, images: Float[Tensor, "b 3 s s"]) -> View:
         """New images as the decoder sees them."""
+        return self.view_of(self.maps.features(images))
+
+    def view_of(self, maps: list[Tensor]) -> View:
+        """Maps of new images, as the backbone gives them, as the decoder sees them."""
         whole = Subspace(self.subspace_mean, self.basis(self.subspace_basis))
-        return self._view(self.maps(images), whole)
+        return self._view(self.maps.of_raw(maps), whole)
 
     def normal_views(self, most: int = 200) -> Iterator[View]:
         """Training images as if they were new: without their own part of the bottleneck and of the bank."""

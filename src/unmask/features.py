@@ -87,7 +87,12 @@ class FeatureMaps(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
         """Maps of new images, finest first."""
-        return self.backbone(images.to(next(self.backbone.parameters()).device))
+        maps = self.backbone(images.to(next(self.backbone.parameters()).device))
+        return [maps[self.backbone.levels.index(level)] for level in self.levels]
+
+    def share(self, other: FeatureMaps) -> None:
+        """Use another's network, which has these levels and perhaps more: one in memory serves several detectors."""
+        self.backbone = other.backbone
 
     def keep(self, images: Images, training: Training) -> KeptMaps:
         """Maps of all training images, each computed once."""

@@ -22,7 +22,7 @@ from torch import Tensor
 import unmask
 from unmask import images, modelfile, self_test
 from unmask.calibration import Calibration, best_rate, images_needed, regions
-from unmask.detectors import Detector, build, find
+from unmask.detectors import Detector, build, find, make
 from unmask.errors import CalibrationError, ImageError, ModelFileError
 from unmask.explanation import frames, stretched
 from unmask.training import Training
@@ -89,7 +89,7 @@ class Inspector:
             SettingError, WeightsError, TrainingStopped: see there.
         """
         rate = _rate(len(held_out), false_alarm_rate)
-        made = build(find(detector), preset, settings or {})
+        made = make(detector, preset, settings or {})
         training = training or Training()
         _check_readable([*normals, *held_out], training)
         start = time.monotonic()

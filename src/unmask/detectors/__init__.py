@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from unmask.detectors.base import Detector, build, settings
 from unmask.detectors.fre import FRE
+from unmask.detectors.fuse import Fuse
 from unmask.detectors.isstad import ISSTAD
 from unmask.detectors.patchcore import PatchCore
 from unmask.detectors.protoad import ProtoAD
 from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
 
-DETECTORS: tuple[type[Detector], ...] = (ISSTAD, SSM, PatchCore, FRE, ProtoAD)
+DETECTORS: tuple[type[Detector], ...] = (ISSTAD, SSM, PatchCore, FRE, ProtoAD, Fuse)
 
-__all__ = ["DETECTORS", "Detector", "build", "find", "settings"]
+__all__ = ["DETECTORS", "Detector", "build", "find", "make", "settings"]
+
+
+def make(name: str, preset: str, overrides: Mapping[str, Any]) -> Detector:
+    """Build a detector by its name, or by the names of a fusion's parts, such as "patchcore+fre".
+
+    Raises:
+        SettingError: no such detector, preset or setting, or a value of the wrong kind.
+    """
+    return build(find(name), preset, {**overrides, "parts": name} if "+" in name else overrides)
 
 
 def find(name: str) -> type[Detector]:
     """The detector class of a name.
 
+    Args:
+        name: such as "patchcore"; "patchcore+fre" stands for a fusion of the two.
+
     Raises:
         SettingError: there is none.
     """
+    name = Fuse.name if "+" in name else name
     for detector in DETECTORS:
         if detector.name == name:
             return detector

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unmask.errors import ModelFileError, NotFittedError, SettingError
-from unmask.features import Images
+from unmask.features import FeatureMaps, Images
 from unmask.training import Training
 from unmask.types import Prediction, Step
 
@@ -27,15 +27,19 @@ class Detector(nn.Module):
         paper: where it comes from.
         presets: named settings; "fast" is the default on a CPU.
         image_size: height and width of the images it takes, in pixels.
+        maps: the frozen network whose maps are all that it looks at; None where it looks at pixels. Then `judge` is
+            there.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     presets: ClassVar[dict[str, dict[str, Any]]]
     image_size: int
+    maps: FeatureMaps | None
 
     def __init__(self) -> None:
         super().__init__()
+        self.maps = None
         self.register_buffer("fitted", torch.tensor(0, dtype=torch.uint8))
 
     def fit(self, images: Images, training: Training) -> None:
@@ -59,6 +63,14 @@ class Detector(nn.Module):
 
         Raises:
             NotFittedError: fit or restore comes first.
+        """
+        raise NotImplementedError
+
+    def judge(self, maps: list[Tensor]) -> Prediction:
+        """Score images by their maps, as `maps` makes them: several detectors can then share one network.
+
+        Args:
+            maps: (b, c, h, w) of each level, finest first.
         """
         raise NotImplementedError
 
@@ -143,10 +155,20 @@ def build(detector: type[Detector], preset: str, overrides: Mapping[str, Any]) -
     if preset not in detector.presets:
         raise SettingError(f"{detector.name} has no preset {preset!r}; it has {', '.join(detector.presets)}")
     known = settings(detector)
+    overrides = _gathered(overrides) if "settings" in known else overrides
     if unknown := sorted(set(overrides) - set(known)):
         raise SettingError(f"{detector.name} has no setting {unknown[0]!r}; it has {', '.join(known)}")
     values = {key: _converted(key, value, known[key]) for key, value in overrides.items()}
     return detector(**{**detector.presets[preset], **values})
+
+
+def _gathered(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of parts, such as "fre.pool", go together into the one setting `settings`."""
+    own = {key: value for key, value in overrides.items() if "." not in key}
+    if len(own) < len(overrides):
+        parts = {key: value for key, value in overrides.items() if "." in key}
+        own["settings"] = {**(own.get("settings") or {}), **parts}
+    return own
 
 
 def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -65,7 +65,7 @@ class FRE(Detector):
         variance_share: float = 0.97,
         images: int = 1_000,
         smoothing: float = 8.0,
-        peak: float = 1.0,
+        peak: float = 0.1,
     ) -> None:
         super().__init__()
         if not 0 < variance_share <= 1 or not 0 <= peak <= 1:
@@ -75,15 +75,11 @@ class FRE(Detector):
         self.image_size, self.backbone, self.levels, self.pool = image_size, backbone, tuple(levels), pool
         self.variance_share, self.images, self.smoothing, self.peak = variance_share, images, smoothing, peak
         self.standard = StandardMaps(backbone, image_size, levels)
+        self.maps = self.standard.features
         self.sides = [max(1, side // pool) for _, side in self.standard.shapes]
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("basis", torch.empty(0, dtype=torch.float16))
         self.basis_in_full = Derived(Tensor.float)
-
-    @property
-    def maps(self) -> Any:
-        """What makes the maps that `judge` takes."""
-        return self.standard.features
 
     # --- the subspace -------------------------------------------------------------------------------------------------
 
@@ -125,7 +121,7 @@ class FRE(Detector):
         summed = torch.cat(levels, dim=1).mean(1)  # b g g: 1 = all of the variance
         smooth = gaussian_blur(summed, self.smoothing * grid / self.image_size)
         sized = F.interpolate(smooth[:, None], size=self.image_size, mode="bilinear")[:, 0]
-        return Prediction(sized, top_mean(summed, self.peak))
+        return Prediction(sized, top_mean(smooth, self.peak))
 
     def frozen(self) -> dict[str, str]:
         """The backbone."""

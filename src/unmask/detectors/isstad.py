@@ -151,6 +151,7 @@ class ISSTAD(Detector):
                 mlp_ratio=self.mlp_ratio if self.space == "features" else 4.0,
                 class_token=self.tokens.class_token,
             )
+        self.maps = self.tokens.maps.features if isinstance(self.tokens, FeatureSpace) else None
         names = ("damage", *self.tokens.repair_names, *self.tokens.extra_names)
         self.fusion = Fusion(names, self.tokens.local_names, self.tokens.whole_names)
 
@@ -236,7 +237,15 @@ class ISSTAD(Detector):
     def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
         """Score images by repairing them; see `Detector.predict`."""
         self.check_fitted()
-        terms, repaired = self._terms(self.tokens.view(images))
+        return self._judged(self.tokens.view(images))
+
+    def judge(self, maps: list[Tensor]) -> Prediction:
+        """Score images by their maps (features space); see `Detector.judge`."""
+        assert isinstance(self.tokens, FeatureSpace), "maps is None"  # noqa: S101
+        return self._judged(self.tokens.view_of(maps))
+
+    def _judged(self, view: View) -> Prediction:
+        terms, repaired = self._terms(view)
         if self.combine == "fused":
             maps, scores = self.fusion(terms)
         else:

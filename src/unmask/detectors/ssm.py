@@ -166,6 +166,7 @@ class SSM(Detector):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.restoration = self._feature_restoration() if self.space == "features" else self._pixel_restoration()
+        self.maps = self.restoration.maps.features if isinstance(self.restoration, FeatureRestoration) else None
         terms = torch.zeros(len(self.restoration.names))
         for name in ("scale", "peak_mean", "peak_std", "energy_mean", "energy_std"):
             self.register_buffer(name, terms.clone())
@@ -294,7 +295,15 @@ class SSM(Detector):
     def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
         """Score images by restoring what masks hide of them; see `Detector.predict`."""
         self.check_fitted()
-        last = self.refine(*self.restoration.look(images))[-1]
+        return self._judged(*self.restoration.look(images))
+
+    def judge(self, maps: list[Tensor]) -> Prediction:
+        """Score images by their maps (features space); see `Detector.judge`."""
+        assert isinstance(self.restoration, FeatureRestoration), "maps is None"  # noqa: S101
+        return self._judged(*self.restoration.look_at(maps))
+
+    def _judged(self, model: Any, seen: Tensor) -> Prediction:
+        last = self.refine(model, seen)[-1]
         maps = F.interpolate(self._joined(last.maps)[:, None], size=self.image_size, mode="bilinear")[:, 0]
         shown = self.restoration.picture(last.restored) if self.space == "pixels" else None  # a blur is no repair
         return Prediction(maps, self.scores(last), shown)
