@@ -54,7 +54,12 @@ def test_rates_are_counted_at_the_model_s_own_threshold(inspector: Inspector, sp
     labels = np.array([sample.anomalous for sample in split.test])
     threshold = (scores.min() + np.sort(scores)[1]) / 2  # all but one are flagged
     figures = evaluate(
-        Inspector(inspector.detector, replace(inspector.calibration, threshold=float(threshold)), inspector.facts),
+        Inspector(
+            inspector.detector,
+            replace(inspector.calibration, threshold=float(threshold)),
+            inspector.framing,
+            inspector.facts,
+        ),
         split,
     )
     flagged = scores > threshold

@@ -6,7 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiny import FEATURES, FRE, FUSE, PATCHCORE, PIXELS, PROTOAD, SIZE, SSM_FEATURES, SSM_PIXELS, Textures, planted, texture
+from tiny import (
+    FEATURES,
+    FRE,
+    FUSE,
+    PATCHCORE,
+    PIXELS,
+    PROTOAD,
+    SIZE,
+    SSM_FEATURES,
+    SSM_PIXELS,
+    Textures,
+    planted,
+    texture,
+)
 from unmask.backbones import checksum
 from unmask.detectors import DETECTORS, Detector, build, find, settings
 from unmask.errors import ModelFileError, NotFittedError, SettingError, UnmaskError

@@ -259,19 +259,19 @@ def test_foreign_files(content, tmp_path):
 
 def test_resize_averages_and_keeps_what_has_the_size():
     image = images.decode(noise(64, 64, 3))
-    assert images.resize(image, 64) is image
+    assert images.resize(image, 64, 64) is image
     rows = np.zeros((3, 64, 64), np.float32)
     rows[:, ::2] = 1.0  # stripes finer than the target: without antialiasing they become 0 or 1
-    assert np.abs(images.resize(rows, 8) - 0.5).max() < 0.1
-    assert images.resize(image[:, :40, :], 17).shape == (3, 17, 17)
+    assert np.abs(images.resize(rows, 8, 8) - 0.5).max() < 0.1
+    assert images.resize(image[:, :40, :], 17, 17).shape == (3, 17, 17)
 
 
 def test_resize_keeps_more_than_8_bits():
     ramp = np.tile(np.linspace(0.5, 0.501, 64, dtype=np.float32), (3, 64, 1))
-    small = images.resize(ramp, 16)
+    small = images.resize(ramp, 16, 16)
     assert len(np.unique(small)) >= 16
     assert np.abs(small.mean() - ramp.mean()) < 1e-6
-    extreme = images.resize(np.ones((3, 40, 50), np.float32), 7)
+    extreme = images.resize(np.ones((3, 40, 50), np.float32), 7, 7)
     assert extreme.max() == 1.0
 
 

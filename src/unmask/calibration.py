@@ -42,12 +42,15 @@ class Calibration:
 
     @classmethod
     def from_normals(
-        cls, scores: Float[np.ndarray, " n"], maps: Iterable[Float[np.ndarray, "_ _"]], false_alarm_rate: float
+        cls,
+        scores: Float[np.ndarray, " n"] | list[float],
+        maps: Iterable[Float[np.ndarray, "_ _"]],
+        false_alarm_rate: float,
     ) -> Calibration:
         """Calibrate on held-out normal images that the detector has never seen.
 
         Args:
-            scores: (n,) their image scores.
+            scores: (n,) their image scores; a list may grow while the maps are read.
             maps: their maps (h, w) in any order, read once and one at a time; sizes may differ.
             false_alarm_rate: the share of normal images that may be called anomalous, in (0, 1).
 
@@ -55,8 +58,9 @@ class Calibration:
             SettingError: the rate is not in (0, 1).
             CalibrationError: n < 1 / rate - 1, NaN or infinity, or not one map a score.
         """
-        rank = _rank(len(scores), false_alarm_rate)
+        _exact(false_alarm_rate)
         peaks_and_medians = np.array([(one.max(), np.median(one)) for one in maps], dtype=float).reshape(-1, 2)
+        rank = _rank(len(scores), false_alarm_rate)
         if len(peaks_and_medians) != len(scores):
             raise CalibrationError(
                 f"{len(scores)} scores came with {len(peaks_and_medians)} maps; give one map a score"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -51,6 +52,17 @@ def fit(
     nodes: Annotated[int, typer.Option(help="Machines.")] = 1,
     max_minutes: Annotated[float | None, typer.Option(help="Time limit of the training.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted fit stopped.")] = False,
+    resize: Annotated[
+        str, typer.Option(help="Images that are not square: squash, fit (add a margin) or crop (judge the middle).")
+    ] = "squash",
+    tile: Annotated[
+        int | None, typer.Option(help="Cut images into tiles of so many pixels: for small defects.")
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Of neighbouring tiles, a share of their side.")] = 0.25,
+    region: Annotated[
+        str | None, typer.Option(help="Judge only x0,y0,x1,y1 (pixels), or the white part of this picture.")
+    ] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Of the whole program, such as 1GB or 800MB.")] = None,
 ) -> None:
     """Learn from good images; write a model file."""
     if output.is_dir():
@@ -61,7 +73,10 @@ def fit(
         from unmask.inspector import Inspector
         from unmask.training import Training, is_main_process
 
-        checkpoints = _checkpoints(output, resume)
+        checkpoints, limit = _checkpoints(output, resume), _bytes(max_memory)
+        training = Training(
+            seed, device, devices, nodes, max_minutes, checkpoints, resume, max_memory=limit, progress=progress
+        )
         inspector = Inspector.train(
             split.normals,
             split.held_out,
@@ -69,8 +84,12 @@ def fit(
             preset=preset,
             settings=_pairs(settings),
             false_alarm_rate=false_alarm_rate,
-            training=Training(seed, device, devices, nodes, max_minutes, checkpoints, resume, progress=progress),
+            training=training,
             source=f"{split.name} ({split.layout})",
+            resize=resize,
+            tile=tile,
+            overlap=overlap,
+            region=region,
         )
     if is_main_process():
         inspector.save(output)
@@ -269,6 +288,16 @@ def _checkpoints(output: Path, resume: bool) -> Path:
     elif folder.exists() and not resume:
         note(f"Note: {folder} is left of an interrupted fit; this one starts afresh, --resume would go on")
     return folder
+
+
+def _bytes(text: str | None) -> int | None:
+    """What 1GB, 800MB or 1.5 GB mean, in bytes."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MG])i?B?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise SettingError(f"max-memory {text} is no amount of memory; give one such as 1GB or 800MB")
+    return int(float(found[1]) * {"M": 1e6, "G": 1e9}[found[2].upper()])
 
 
 def _pairs(settings: list[str] | None) -> dict[str, str]:

@@ -22,7 +22,7 @@ def greedy_coreset(
     projected: int = 128,
     progress: Progress = silent,
 ) -> Int[Tensor, " m"]:
-    """Choose vectors one after the other, each the farthest from all that were chosen before it (Sener and Savarese 2018).
+    """Choose vectors one after the other, each the farthest from all chosen before it (Sener and Savarese 2018).
 
     Distances to the chosen only shrink. So the `WIDTH` farthest vectors of a round can be compared among themselves as
     long as the best of them is farther than the best outside was at the start of the round: the choice is the greedy

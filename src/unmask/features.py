@@ -208,17 +208,26 @@ class Kept:
             self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
+def check_memory(training: Training) -> None:
+    """Raise SettingError if `max_memory` is less than the program takes before it has seen an image."""
+    least = psutil.Process().memory_info().rss + WORKING_MEMORY
+    if training.max_memory is not None and training.max_memory < least:
+        raise SettingError(
+            f"max-memory {training.max_memory / 1e6:.0f} MB is less than the program and a batch of images take; "
+            f"give {math.ceil(least / 1e8) * 100} MB or more"
+        )
+
+
 def memory_left(training: Training) -> int:
     """Bytes of features that a fit may keep in memory: what `max_memory` leaves, less what the work itself takes."""
     if training.max_memory is None:
         return MEMORY_LIMIT
-    return max(0, training.max_memory - psutil.Process().memory_info().rss - WORKING_MEMORY)
+    used: int = psutil.Process().memory_info().rss
+    return max(0, training.max_memory - used - WORKING_MEMORY)
 
 
 @torch.no_grad()
-def encode(
-    images: Images, encoder: Callable[[Tensor], Tensor], *, stage: str = "features", training: Training
-) -> Kept:
+def encode(images: Images, encoder: Callable[[Tensor], Tensor], *, stage: str = "features", training: Training) -> Kept:
     """Run `encoder` once over all images.
 
     Args:

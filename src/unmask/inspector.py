@@ -6,57 +6,81 @@ import hashlib
 import platform
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 import unmask
 from unmask import images, modelfile, self_test
-from unmask.calibration import Calibration, best_rate, images_needed, regions
+from unmask.calibration import Calibration, best_rate, images_needed
 from unmask.detectors import Detector, build, find, make
 from unmask.errors import CalibrationError, ImageError, ModelFileError
-from unmask.explanation import frames, stretched
+from unmask.features import check_memory
+from unmask.framing import Framed, Framing, region_of
+from unmask.judging import Judge, Said, framed_and_judged
 from unmask.training import Training
-from unmask.types import AnomalyResult, Prediction
+from unmask.types import Step
 
 DEFAULT_RATE = 0.05
-BATCH = 8
-Source = str | Path | bytes | Image.Image | np.ndarray
 
 
 class ImageFiles:
-    """Image files as a detector wants them: (3, size, size) tensors, each decoded when it is asked for."""
+    """Image files as a detector wants them: every square of every image, each made when it is asked for.
 
-    def __init__(self, paths: Sequence[Path], size: int) -> None:
-        self.paths, self.size = paths, size
+    Args:
+        paths: of the files.
+        framing: how an image becomes squares.
+    """
+
+    def __init__(self, paths: Sequence[Path], framing: Framing) -> None:
+        self.paths, self.framing = paths, framing
+        if framing.tile is None:
+            self.owners = [(number, 0) for number in range(len(paths))]
+        else:
+            sizes = [images.size_of(path) for path in paths]
+            counts = [framing.squares_of(h, w) for w, h in sizes]
+            self.owners = [(number, k) for number, count in enumerate(counts) for k in range(count)]
+        self.last: tuple[int, Framed | None] = (-1, None)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.owners)
 
     def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]:
-        return torch.from_numpy(images.resize(images.decode(self.paths[index]), self.size))
+        number, square = self.owners[index]
+        if self.last[0] != number or self.last[1] is None:  # the tiles of an image are mostly asked for in turn
+            self.last = number, self.framing.frame(images.decode(self.paths[number]), str(self.paths[number]))
+        framed = self.last[1]
+        assert framed is not None  # noqa: S101
+        return torch.from_numpy(framed.square(square))
 
 
-class Inspector:
+class Inspector(Judge):
     """A fitted, calibrated detector that judges images of any size.
 
     Attributes:
         detector: what scores them.
         calibration: what its scores mean.
+        framing: how an image becomes squares for it.
         facts: plain values that the model file keeps and `unmask info` prints.
     """
 
-    def __init__(self, detector: Detector, calibration: Calibration, facts: Mapping[str, Any]) -> None:
-        self.detector, self.calibration, self.facts = detector.eval(), calibration, dict(facts)
+    def __init__(
+        self, detector: Detector, calibration: Calibration, framing: Framing, facts: Mapping[str, Any]
+    ) -> None:
+        self.detector, self.calibration, self.framing, self.facts = (
+            detector.eval(),
+            calibration,
+            framing,
+            dict(facts),
+        )
 
     @classmethod
     def train(
@@ -70,6 +94,10 @@ class Inspector:
         false_alarm_rate: float | None = None,
         training: Training | None = None,
         source: str = "",
+        resize: str = "squash",
+        tile: int | None = None,
+        overlap: float = 0.25,
+        region: str | None = None,
     ) -> Inspector:
         """Learn from normal images and calibrate on others that no detector sees.
 
@@ -82,6 +110,10 @@ class Inspector:
             false_alarm_rate: in (0, 1); None = 0.05, or with too few held-out images the best they can promise.
             training: how to run; None = the default.
             source: where the images come from, for the record.
+            resize: of images that are not square: "squash", "fit" or "crop"; see `Framing`.
+            tile: cut images into tiles of so many pixels along a side; None = each image as a whole.
+            overlap: of neighbouring tiles, a share of their side.
+            region: of interest: "x0,y0,x1,y1" in pixels, or the path of a picture whose white part is judged.
 
         Raises:
             CalibrationError: `held_out` is too small for the rate that was asked for (known before the training).
@@ -90,13 +122,16 @@ class Inspector:
         """
         rate = _rate(len(held_out), false_alarm_rate)
         made = make(detector, preset, settings or {})
+        place = {} if region is None else region_of(region)
+        framing = Framing(made.image_size, resize=resize, tile=tile, overlap=overlap, **place)
         training = training or Training()
-        _check_readable([*normals, *held_out], training)
+        check_memory(training)
         start = time.monotonic()
-        identity = _identity(made, normals, training.seed)
-        made.fit(ImageFiles(normals, made.image_size), replace(training, identity=identity))
+        _check_readable([*normals, *held_out], framing, training)
+        identity = _identity(made, framing, normals, training.seed)
+        made.fit(ImageFiles(normals, framing), replace(training, identity=identity))
+        calibration = _calibrate(made, framing, held_out, rate, training)
         seconds = time.monotonic() - start
-        calibration = _calibrate(made, held_out, rate, training)
         facts = {
             "detector": made.name,
             "preset": preset,
@@ -111,68 +146,15 @@ class Inspector:
             "input": {"size": made.image_size, "channels": "RGB", "range": [0.0, 1.0]},
             "versions": _versions(),
         }
-        return cls(made, calibration, facts)
+        return cls(made, calibration, framing, facts)
 
-    def inspect(self, image: Source, *, explain: bool = False) -> AnomalyResult:
-        """Judge one image.
+    def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> Said:
+        """Score squares, RGB in [0, 1]."""
+        return _said(self.detector, squares)
 
-        Args:
-            image: a path, the bytes of a file, a Pillow image, or an array (h, w), (h, w, 3) or (h, w, 4) of uint8,
-                uint16 or float in [0, 1].
-            explain: look a second time, and tell the steps that led to the map.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
-        return next(self.inspect_many([image], explain=explain))
-
-    def inspect_many(
-        self, sources: Iterable[Source], batch: int = BATCH, *, explain: bool = False
-    ) -> Iterator[AnomalyResult]:
-        """Judge images one after the other, `batch` at a time; times are means over a batch. See `inspect`.
-
-        Raises:
-            ImageError: one cannot be read.
-        """
-        waiting = iter(sources)
-        while some := list(islice(waiting, batch)):
-            start = time.monotonic()
-            sized, own_sizes = zip(*(self._sized(source) for source in some), strict=True)
-            stack = torch.from_numpy(np.stack(sized))
-            ready = time.monotonic()
-            prediction = self.detector.predict(stack)
-            predicted = time.monotonic()
-            spent = {"decode": 1000 * (ready - start) / len(some), "predict": 1000 * (predicted - ready) / len(some)}
-            told = self.detector.explain(stack) if explain else [[] for _ in some]
-            for index, (source, own_size) in enumerate(zip(some, own_sizes, strict=True)):
-                explanation = frames(told[index], sized[index], *own_size)
-                yield replace(self._result(prediction, index, own_size, source, spent), explanation=explanation)
-
-    def _sized(self, source: Source) -> tuple[np.ndarray, tuple[int, int]]:
-        """The image as the detector wants it, and its own (h, w); a large original is let go at once."""
-        image = images.decode(source)
-        return images.resize(image, self.detector.image_size), (image.shape[1], image.shape[2])
-
-    def _result(
-        self, prediction: Prediction, index: int, size: tuple[int, int], source: Source, spent: Mapping[str, float]
-    ) -> AnomalyResult:
-        start = time.monotonic()
-        own_size = images.resize_map(prediction.maps[index].numpy(), *size)
-        mask, found = regions(own_size, self.calibration.pixel_threshold)
-        score = float(prediction.scores[index])
-        times = {**spent, "regions": 1000 * (time.monotonic() - start)}
-        return AnomalyResult(
-            score=score,
-            threshold=self.calibration.threshold,
-            is_anomalous=score > self.calibration.threshold,
-            map=own_size,
-            pixel_threshold=self.calibration.pixel_threshold,
-            mask=mask,
-            regions=found,
-            restored=None if prediction.restored is None else stretched(prediction.restored[index].numpy(), *size),
-            milliseconds={**times, "total": sum(times.values())},
-            path=Path(source) if isinstance(source, str | Path) else None,
-        )
+    def explain_square(self, square: Float[np.ndarray, "3 s s"]) -> Sequence[Step]:
+        """The steps that led to a square's map, as the detector tells them."""
+        return self.detector.explain(torch.from_numpy(square)[None])[0]
 
     def save(self, path: str | Path) -> None:
         """Write a model file, with a self-test in it.
@@ -181,7 +163,8 @@ class Inspector:
             ModelFileError: the place cannot be written.
         """
         test = self_test.answers(self.detector)
-        facts = {**self.facts, "calibration": self.calibration.to_dict(), "self_test": test}
+        judged = {"calibration": self.calibration.to_dict(), "framing": self.framing.to_dict()}
+        facts = {**self.facts, **judged, "self_test": test}
         tensors = {key: value.numpy() for key, value in self.detector.learned().items()}
         modelfile.write(path, facts, tensors)
 
@@ -196,6 +179,7 @@ class Inspector:
         facts, arrays = modelfile.read(path)
         try:
             calibration = Calibration.from_dict(facts.pop("calibration"))
+            framing = Framing.from_dict(facts.pop("framing", {"size": facts["input"]["size"]}))
             test = facts.pop("self_test")
             detector = build(find(facts["detector"]), next(iter(find(facts["detector"]).presets)), facts["params"])
             _check_frozen(path, facts, detector)
@@ -203,7 +187,7 @@ class Inspector:
             raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
         detector.restore({key: torch.from_numpy(value) for key, value in arrays.items()})
         self_test.check(path, detector, test, calibration)
-        return cls(detector, calibration, facts)
+        return cls(detector, calibration, framing, facts)
 
 
 def _rate(n: int, wanted: float | None) -> float:
@@ -220,12 +204,13 @@ def _rate(n: int, wanted: float | None) -> float:
     return best_rate(n)
 
 
-def _check_readable(paths: Sequence[Path], training: Training) -> None:
+def _check_readable(paths: Sequence[Path], framing: Framing, training: Training) -> None:
     """Decode every image once, for a header says nothing of what follows it, and training may take hours."""
     bad, start = [], time.monotonic()
     for done, path in enumerate(paths, 1):
         try:
-            images.decode(path)
+            _, h, w = images.decode(path).shape
+            framing.region(h, w, str(path))
         except ImageError as error:
             bad.append(str(error))
         training.progress("check", done, len(paths), (time.monotonic() - start) / done * (len(paths) - done))
@@ -233,22 +218,34 @@ def _check_readable(paths: Sequence[Path], training: Training) -> None:
         raise ImageError(f"{len(bad)} of {len(paths)} images cannot be used: {' | '.join(bad)}")
 
 
-def _calibrate(detector: Detector, held_out: Sequence[Path], rate: float, training: Training) -> Calibration:
-    files = ImageFiles(held_out, detector.image_size)
-    scores: list[Tensor] = []
-    maps: list[np.ndarray] = []
-    for start in range(0, len(files), BATCH):
-        said = detector.predict(torch.stack([files[i] for i in range(start, min(start + BATCH, len(files)))]))
-        scores.append(said.scores)
-        maps.extend(said.maps.numpy())
-        training.progress("calibrate", len(maps), len(files), 0.0)
-    return Calibration.from_normals(torch.cat(scores).numpy(), maps, rate)
+def _said(detector: Detector, squares: Float[np.ndarray, "b 3 s s"]) -> Said:
+    prediction = detector.predict(torch.from_numpy(squares))
+    restored = None if prediction.restored is None else prediction.restored.numpy()
+    return Said(prediction.maps.numpy(), prediction.scores.numpy(), restored)
 
 
-def _identity(detector: Detector, normals: Sequence[Path], seed: int) -> str:
+def _calibrate(
+    detector: Detector, framing: Framing, held_out: Sequence[Path], rate: float, training: Training
+) -> Calibration:
+    """Whole images, as they will be judged: the maximum over many tiles is rarer exceeded than that of one."""
+    scores: list[float] = []
+
+    def maps() -> Iterator[np.ndarray]:
+        start = time.monotonic()
+        for _, framed, _ in framed_and_judged(partial(_said, detector), framing, held_out):
+            for one in framed:
+                scores.append(one.score)
+                yield one.map()
+            left = (time.monotonic() - start) / len(scores) * (len(held_out) - len(scores))
+            training.progress("calibrate", len(scores), len(held_out), left)
+
+    return Calibration.from_normals(scores, maps(), rate)
+
+
+def _identity(detector: Detector, framing: Framing, normals: Sequence[Path], seed: int) -> str:
     """What a checkpoint must agree on."""
     files = [(path.name, path.stat().st_size) for path in normals]
-    what = repr((detector.name, detector.params(), seed, files))
+    what = repr((detector.name, detector.params(), framing.to_dict(), seed, files))
     return hashlib.blake2b(what.encode(), digest_size=8).hexdigest()
 
 

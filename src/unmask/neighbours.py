@@ -57,7 +57,7 @@ class Bank(nn.Module):
 
 
 def patch_vectors(maps: Sequence[Tensor], grid: int) -> Float[Tensor, "b n c"]:
-    """Each level averaged over 3 x 3 cells (PatchCore, eq. 2), then all of them on one grid, n = grid x grid vectors."""
+    """Each level averaged over 3 x 3 cells (PatchCore, eq. 2), then all on one grid, n = grid x grid vectors."""
     pooled = [F.avg_pool2d(one, 3, 1, 1) for one in maps]
     fitted = [one if one.shape[-1] == grid else F.interpolate(one, size=grid, mode="bilinear") for one in pooled]
     return torch.cat(fitted, dim=1).flatten(2).transpose(1, 2)

@@ -21,7 +21,7 @@ from torch import Tensor
 from unmask.bottleneck import Subspace, principal_subspace
 from unmask.detectors.base import Detector
 from unmask.errors import SettingError
-from unmask.features import Derived, Images
+from unmask.features import Derived, FeatureMaps, Images
 from unmask.fusion import top_mean
 from unmask.losses import gaussian_blur
 from unmask.neighbours import sample_rows
@@ -53,6 +53,7 @@ class FRE(Detector):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "paper": PAPER}
 
     mean: Tensor
+    maps: FeatureMaps
     basis: Tensor
 
     def __init__(

@@ -32,6 +32,7 @@ from unmask.types import Prediction, Step
 PARTS: dict[str, type[Detector]] = {part.name: part for part in (ISSTAD, SSM, PatchCore, FRE, ProtoAD)}
 LEAST_IMAGES = 16  # so that the parts learn from a dozen, and four say what is normal
 ASIDE = 5  # every so many-th image is set aside for the scales
+MOST_ASIDE = 200  # of them are looked at
 LOW = 0.5  # the quantile of normal maps and of normal scores that becomes 0
 HIGH = (0.99, 0.9)  # those of maps and of scores that become 1: few images say nothing of a rarer score
 STEP = 4  # every so many-th row and column of a map stands for it
@@ -50,11 +51,14 @@ class Fuse(Detector):
     """
 
     name = "fuse"
-    paper = "none; the parts' own. Scores of single-class detectors averaged: Aggarwal and Sathe, SIGKDD Explorations 2015"
+    paper = (
+        "none; the parts' own. Scores of single-class detectors averaged: Aggarwal and Sathe, SIGKDD Explorations 2015"
+    )
     presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": {}}
 
     low: Tensor
     high: Tensor
+    maps: FeatureMaps
 
     def __init__(
         self,
@@ -70,9 +74,10 @@ class Fuse(Detector):
         names = [name.strip() for name in parts.split("+")]
         if unknown := [name for name in names if name not in PARTS]:
             raise SettingError(f"parts={parts}: {unknown[0]!r} cannot be a part; there are: {', '.join(PARTS)}")
-        self.members = nn.ModuleList(self._member(number, name) for number, name in enumerate(names, 1))
+        self.members = [self._member(number, name) for number, name in enumerate(names, 1)]
+        self.networks = nn.ModuleList(self.members)
         self.settings = {key: self._in_use(key) for key in self.settings}
-        wanted = {level for part in self.members if part.maps for level in part.maps.levels}
+        wanted = {level for part in self.members if part.maps is not None for level in part.maps.levels}
         self.maps = FeatureMaps(backbone, image_size, sorted(wanted or (2, 3)))
         self._share()
         self.register_buffer("low", torch.zeros(2, len(names)))  # of maps, of scores
@@ -113,7 +118,7 @@ class Fuse(Detector):
         order = torch.randperm(len(images), generator=draws(training.seed, "set aside"))
         is_aside = torch.arange(len(order)) % ASIDE == 0
         self._learn(encoded.only(order[~is_aside].sort().values), training, "scale")
-        self._take_scales(encoded.only(order[is_aside].sort().values))
+        self._take_scales(encoded.only(order[is_aside][:MOST_ASIDE].sort().values))
         self._learn(encoded, training, "all")
         self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
 
@@ -130,7 +135,10 @@ class Fuse(Detector):
     @torch.no_grad()
     def _take_scales(self, images: Encoded) -> None:
         """What the maps and scores of each part are on normal images."""
-        said = [self._each(torch.stack([images[int(i)] for i in rows]), images.kept.of(rows)) for rows in _batches(images)]
+        said = []
+        for start in range(0, len(images), BATCH):
+            rows = torch.arange(start, min(start + BATCH, len(images)))
+            said.append(self._each(torch.stack([images[int(i)] for i in rows]), images.kept.of(rows)))
         low, high = torch.zeros_like(self.low), torch.ones_like(self.high)
         for i, mine in enumerate(zip(*said, strict=True)):
             maps = torch.cat([one.maps[:, ::STEP, ::STEP].flatten() for one in mine])
@@ -177,7 +185,3 @@ class Fuse(Detector):
         for part in self.members:
             named |= part.frozen()
         return named
-
-
-def _batches(images: Encoded) -> tuple[Tensor, ...]:
-    return torch.arange(len(images)).split(BATCH)

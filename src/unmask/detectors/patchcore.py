@@ -55,6 +55,7 @@ class PatchCore(Detector):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "paper": PAPER, "few": FEW}
 
     bank: Tensor
+    maps: FeatureMaps
 
     def __init__(
         self,

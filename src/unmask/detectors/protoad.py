@@ -1,4 +1,4 @@
-"""ProtoAD: a prototype-based neural network for image anomaly detection and localization (Huang, Kang; arXiv 2310.02576).
+"""ProtoAD: a prototype-based neural network for anomaly detection and localization (Huang, Kang; arXiv 2310.02576).
 
 1. Patch features of a frozen network, each of length one (3.1).
 2. FINCH clusters those of all normal images; the clusters' means are the prototypes (3.2).
@@ -47,6 +47,7 @@ class ProtoAD(Detector):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "paper": PAPER}
 
     kernels: Tensor
+    maps: FeatureMaps
 
     def __init__(
         self,

@@ -1,0 +1,359 @@
+"""Features that are kept: the same in memory and in a file, the same at fewer levels, and never computed twice."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tiny import SIZE, Textures, texture
+from unmask import features
+from unmask.backbones import Backbone
+from unmask.errors import SettingError
+from unmask.features import (
+    MEMORY_LIMIT,
+    WORKING_MEMORY,
+    Derived,
+    Encoded,
+    FeatureMaps,
+    Kept,
+    KeptMaps,
+    batches,
+    encode,
+    memory_left,
+)
+from unmask.training import Training
+
+N = 19  # no multiple of a batch
+CPU = Training(device="cpu")
+
+
+def rows(*numbers: int) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.long)
+
+
+def directly(images: Any, numbers: list[int], levels: tuple[int, ...] = (2, 3)) -> list[Tensor]:
+    """The network's maps of these images, one after the other, in full precision."""
+    maps = FeatureMaps("tiny", SIZE, levels)
+    each = [maps(images[i][None]) for i in numbers]
+    return [torch.cat(level) for level in zip(*each, strict=True)]
+
+
+def assert_near(found: list[Tensor], expected: list[Tensor]) -> None:
+    """As near as half precision comes."""
+    assert [one.dtype for one in found] == [torch.float32] * len(expected)
+    for mine, right in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each run of a network took."""
+    counts: list[int] = []
+    forward = Backbone.forward
+
+    def counted(self: Backbone, images: Tensor) -> list[Tensor]:
+        counts.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(Backbone, "forward", counted)
+    return counts
+
+
+@pytest.fixture(scope="module")
+def images() -> Textures:
+    return Textures(N)
+
+
+@pytest.fixture(scope="module")
+def kept(images: Textures) -> KeptMaps:
+    return FeatureMaps("tiny", SIZE, (2, 3)).keep(images, CPU)
+
+
+# --- arrays in memory or in a file ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def filled(values: Tensor, limit: int) -> Kept:
+    kept = Kept(tuple(values.shape), limit)
+    for start in (8, 0, 16):
+        kept.put(start, values[start : start + 8])
+    return kept
+
+
+@pytest.mark.parametrize("shape", [(20, 7), (20, 3, 64, 64)])
+def test_memory_and_file_hold_the_same(shape: tuple[int, ...], folder: Path) -> None:
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).half()
+    in_memory, in_file = filled(values, values.nbytes), filled(values, values.nbytes - 1)
+    assert (in_memory.mapped is None, in_file.mapped is None) == (True, False), "the limit is in bytes"
+    for kept in (in_memory, in_file):
+        assert len(kept) == 20
+        for some in (rows(0), rows(19, 3, 3, 0), torch.arange(20)):
+            for _ in range(2):  # the pages have left the memory meanwhile
+                assert torch.equal(kept[some], values[some])
+
+
+def test_what_is_taken_out_is_a_copy() -> None:
+    for limit in (0, 10**6):
+        kept = filled(torch.ones(20, 7).half(), limit)
+        kept[rows(1, 2)].zero_()
+        assert kept[torch.arange(20)].min() == 1
+
+
+def test_the_file_goes_with_what_needed_it(folder: Path) -> None:
+    open_before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    kept = filled(torch.ones(20, 7).half(), limit=0)
+    assert list(folder.iterdir()) == [], "it has no name, so that a killed process leaves nothing"
+    del kept
+    assert list(folder.iterdir()) == []
+    if open_before:
+        assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_the_file_is_where_temporary_files_belong(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "missing"))
+    with pytest.raises(FileNotFoundError):
+        Kept((20, 7), limit=0)
+    assert Kept((20, 7), limit=280).mapped is None, "none is needed"
+
+
+# --- how much may stay in memory --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the process says it uses; change the only item."""
+    bytes_used = [300_000_000]
+
+    class Process:
+        def memory_info(self) -> Any:
+            return type("info", (), {"rss": bytes_used[0]})
+
+    monkeypatch.setattr(features.psutil, "Process", Process)
+    return bytes_used
+
+
+def test_memory_that_is_left(used: list[int]) -> None:
+    assert memory_left(Training()) == MEMORY_LIMIT
+    assert memory_left(Training(max_memory=2_000_000_000)) == 1_700_000_000 - WORKING_MEMORY
+    used[0] += 500_000_000
+    assert memory_left(Training(max_memory=2_000_000_000)) == 1_200_000_000 - WORKING_MEMORY
+    assert memory_left(Training(max_memory=100)) == 0, "and never less"
+
+
+def test_a_low_limit_sends_the_same_features_to_a_file(used: list[int], folder: Path, images: Textures) -> None:
+    needed = 2 * N * (8 * 8 * 8 + 16 * 4 * 4)
+    maps = FeatureMaps("tiny", SIZE, (2, 3))
+    at = {limit: Training(device="cpu", max_memory=used[0] + WORKING_MEMORY + limit) for limit in (needed, needed - 1)}
+    in_memory, in_file = maps.keep(images, at[needed]), maps.keep(images, at[needed - 1])
+    assert (in_memory.flat.mapped is None, in_file.flat.mapped is None) == (True, False)
+    for mine, other in zip(in_memory.of(torch.arange(N)), in_file.of(torch.arange(N)), strict=True):
+        assert torch.equal(mine, other)
+    assert list(folder.iterdir()) == []
+
+
+# --- encoding ---------------------------------------------------------------------------------------------------------
+
+
+def test_encode_sees_every_image_once_in_order(images: Textures) -> None:
+    told: list[tuple[str, int, int]] = []
+    sizes: list[int] = []
+
+    def progress(stage: str, done: int, total: int, seconds_left: float) -> None:
+        assert seconds_left >= 0
+        told.append((stage, done, total))
+
+    def encoder(stack: Tensor) -> Tensor:
+        sizes.append(len(stack))
+        return stack.mean((2, 3))
+
+    kept = encode(images, encoder, stage="look", training=Training(device="cpu", progress=progress))
+    assert torch.equal(kept[torch.arange(N)], torch.stack([one.mean((1, 2)) for one in images.images]).half())
+    assert sizes == [8, 8, 3]
+    assert told == [("look", 8, N), ("look", 16, N), ("look", N, N)]
+
+
+def test_batches_are_the_images(images: Textures) -> None:
+    stacks = list(batches(images, 5))
+    assert [len(stack) for stack in stacks] == [5, 5, 5, 4]
+    assert torch.equal(torch.cat(stacks), torch.stack(images.images))
+
+
+# --- the maps ---------------------------------------------------------------------------------------------------------
+
+
+def test_fewer_levels_are_the_same_levels() -> None:
+    new = torch.stack([texture(7), texture(8)])
+    both = FeatureMaps("tiny", SIZE, (2, 3))
+    assert (both.levels, both.shapes) == ((2, 3), [(8, 8), (16, 4)])
+    assert [tuple(one.shape) for one in both(new)] == [(2, 8, 8, 8), (2, 16, 4, 4)]
+    for level, expected in zip((2, 3), both(new), strict=True):
+        alone = FeatureMaps("tiny", SIZE, (level,))
+        assert (alone.levels, alone.shapes) == ((level,), [tuple(expected.shape[1:3])])
+        (found,) = alone(new)
+        assert torch.equal(found, expected)
+
+
+def test_a_real_network_s_levels_too() -> None:
+    new = torch.stack([texture(7), texture(8)])
+    three = FeatureMaps("efficientnet_lite0", SIZE, (2, 3, 4))
+    assert (three.levels, [side for _, side in three.shapes]) == ((2, 3, 4), [8, 4, 2])
+    for level, expected in zip(three.levels, three(new), strict=True):
+        (found,) = FeatureMaps("efficientnet_lite0", SIZE, (level,))(new)
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("level", [2, 3])
+def test_a_shared_network_is_the_other_s(level: int) -> None:
+    new = texture(7)[None]
+    mine, both = FeatureMaps("tiny", SIZE, (level,)), FeatureMaps("tiny", SIZE, (2, 3))
+    for parameter in both.parameters():
+        parameter.data = parameter.data + 0.01  # to be told apart
+    mine.share(both)
+    assert mine.backbone is both.backbone
+    assert (mine.levels, len(mine.shapes)) == ((level,), 1)
+    (found,) = mine(new)
+    assert torch.equal(found, both(new)[level - 2])
+
+
+@pytest.mark.parametrize("levels", [(), (3, 2), (2, 2), (2, 3, 3)])
+def test_levels_that_do_not_rise_are_one_line(levels: tuple[int, ...]) -> None:
+    with pytest.raises(SettingError, match=f"levels={','.join(map(str, levels))} do not rise") as caught:
+        FeatureMaps("tiny", SIZE, levels)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("levels", [(2, 9), (9,)])
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="a level that the network does not have is no SettingError")
+def test_levels_that_there_are_not_are_one_line(levels: tuple[int, ...]) -> None:
+    with pytest.raises(SettingError, match="9") as caught:
+        FeatureMaps("efficientnet_lite0", SIZE, levels)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_size_must_fit_the_coarsest_stride() -> None:
+    assert FeatureMaps("tiny", 56, (2,)).shapes == [(8, 7)]
+    with pytest.raises(SettingError, match=r"image_size 56 is no multiple of 16") as caught:
+        FeatureMaps("tiny", 56, (2, 3))
+    assert "\n" not in str(caught.value)
+
+
+# --- kept maps --------------------------------------------------------------------------------------------------------
+
+
+def test_kept_maps_are_the_network_s(images: Textures, kept: KeptMaps) -> None:
+    assert len(kept) == N
+    assert_near(kept.of(rows(4, 0, 18, 4)), directly(images, [4, 0, 18, 4]))
+
+
+def test_other_levels_and_some_of_the_images(images: Textures, kept: KeptMaps) -> None:
+    for levels in ((2,), (3,), (2, 3)):
+        assert_near(kept.at(levels).of(rows(11, 2)), directly(images, [11, 2], levels))
+    some = kept.only(rows(17, 5, 9, 1))
+    assert len(some) == 4
+    assert_near(some.of(rows(0, 3)), directly(images, [17, 1]))
+    assert_near(some.only(rows(2, 1)).at((3,)).of(rows(0, 1)), directly(images, [9, 5], (3,)))
+    assert (len(kept), len(kept.of(torch.arange(N)))) == (N, 2), "the others are as they were"
+
+
+@pytest.mark.parametrize("size", [1, 6, N, 64])
+def test_chunks_are_all_of_them_in_order(images: Textures, kept: KeptMaps, size: int) -> None:
+    chunks = list(kept.chunks(size))
+    assert [start for start, _ in chunks] == list(range(0, N, size))
+    assert [len(maps[0]) for _, maps in chunks] == [min(size, N - start) for start, _ in chunks]
+    joined = [torch.cat(level) for level in zip(*(maps for _, maps in chunks), strict=True)]
+    assert_near(joined, directly(images, list(range(N))))
+    numbers = [16, 3, 8]
+    ((_, found),) = kept.only(rows(*numbers)).at((2,)).chunks()
+    assert_near(found, directly(images, numbers, (2,)))
+
+
+# --- images whose maps are known --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("levels", [(2,), (3,), (2, 3)])
+def test_known_maps_are_not_computed_again(
+    images: Textures, kept: KeptMaps, seen: list[int], levels: tuple[int, ...]
+) -> None:
+    found = FeatureMaps("tiny", SIZE, levels).keep(Encoded(images, kept), CPU)
+    some = FeatureMaps("tiny", SIZE, levels).keep(Encoded(images, kept).only(rows(6, 1)).only(rows(1)), CPU)
+    assert seen == []
+    assert (len(found), len(some)) == (N, 1)
+    assert_near(found.of(rows(13, 0)), directly(images, [13, 0], levels))
+    assert_near(some.of(rows(0)), directly(images, [1], levels))
+
+
+def test_unknown_maps_are_computed(images: Textures, kept: KeptMaps, seen: list[int]) -> None:
+    some = Encoded(images, FeatureMaps("tiny", SIZE, (3,)).keep(images, CPU)).only(rows(6, 1, 12))
+    for levels in ((2,), (2, 3)):
+        seen.clear()
+        found = FeatureMaps("tiny", SIZE, levels).keep(some, CPU)
+        assert sum(seen) == 3
+        assert_near(found.of(rows(0, 2)), directly(images, [6, 12], levels))
+    seen.clear()
+    FeatureMaps("efficientnet_lite0", SIZE, (2,)).keep(some, CPU)
+    assert sum(seen) == 3, "another network's maps are others"
+
+
+def test_another_size_s_maps_are_others(kept: KeptMaps) -> None:
+    assert kept.serves(FeatureMaps("tiny", SIZE, (3,)))
+    assert not kept.serves(FeatureMaps("tiny", 2 * SIZE, (3,)))
+    assert not kept.at((2,)).serves(FeatureMaps("efficientnet_lite0", SIZE, (2,)))
+
+
+def test_encoded_images_are_images(images: Textures, kept: KeptMaps) -> None:
+    whole = Encoded(images, kept)
+    some = whole.only(rows(9, 2, 5)).only(rows(2, 0))
+    assert (len(whole), len(some)) == (N, 2)
+    assert torch.equal(whole[4], images[4])
+    assert torch.equal(some[0], images[5])
+    assert torch.equal(some[1], images[9])
+
+
+def test_a_network_runs_once_over_each_image(images: Textures, seen: list[int]) -> None:
+    maps = FeatureMaps("tiny", SIZE, (2, 3)).keep(images, CPU)
+    for _ in range(2):
+        list(maps.chunks(4))
+        maps.at((3,)).of(rows(1))
+    assert sum(seen) == N
+
+
+# --- what is made of a buffer -----------------------------------------------------------------------------------------
+
+
+def test_a_derived_value_is_made_once_and_anew_after_a_change() -> None:
+    made: list[Tensor] = []
+
+    def double(source: Tensor) -> Tensor:
+        made.append(source)
+        return 2 * source
+
+    derived, buffer = Derived(double), torch.ones(3)
+    for _ in range(3):
+        assert derived(buffer).tolist() == [2, 2, 2]
+    assert len(made) == 1
+    buffer[0] = 5
+    assert derived(buffer).tolist() == [10, 2, 2]
+    assert derived(torch.zeros(3)).tolist() == [0, 0, 0]
+    assert derived(torch.zeros(4)).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.xfail(strict=True, reason="a new buffer may lie where an old one lay, and has its version and shape")
+def test_a_derived_value_is_not_that_of_a_buffer_long_gone() -> None:
+    """As after fit, predict, fit, fit, predict: the third bank may lie where the first one lay."""
+    derived = Derived(torch.neg)
+    place = np.zeros(3, dtype=np.float32)  # stands for an allocator that gives it twice
+    assert derived(torch.from_numpy(place)).tolist() == [0, 0, 0]
+    place[:] = 7
+    assert derived(torch.from_numpy(place)).tolist() == [-7, -7, -7]
