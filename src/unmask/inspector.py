@@ -162,7 +162,7 @@ class Inspector(Judge):
         Raises:
             ModelFileError: the place cannot be written.
         """
-        test = self_test.answers(self.detector)
+        test = self_test.answers(self.predict, self.framing.size)
         judged = {"calibration": self.calibration.to_dict(), "framing": self.framing.to_dict()}
         facts = {**self.facts, **judged, "self_test": test}
         tensors = {key: value.numpy() for key, value in self.detector.learned().items()}
@@ -186,8 +186,9 @@ class Inspector(Judge):
         except KeyError as error:
             raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
         detector.restore({key: torch.from_numpy(value) for key, value in arrays.items()})
-        self_test.check(path, detector, test, calibration)
-        return cls(detector, calibration, framing, facts)
+        inspector = cls(detector, calibration, framing, facts)
+        self_test.check(path, inspector.predict, framing.size, test, calibration)
+        return inspector
 
 
 def _rate(n: int, wanted: float | None) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,9 @@ class Said(NamedTuple):
     maps: Float[np.ndarray, "b s s"]
     scores: Float[np.ndarray, " b"]
     restored: Float[np.ndarray, "b 3 s s"] | None = None
+
+
+Predict = Callable[[Float[np.ndarray, "b 3 s s"]], Said]
 
 
 class Judge:
@@ -104,7 +107,7 @@ class Judge:
 
 
 def framed_and_judged(
-    predict: Any, framing: Framing, sources: Iterable[Source], batch: int = BATCH
+    predict: Predict, framing: Framing, sources: Iterable[Source], batch: int = BATCH
 ) -> Iterator[tuple[list[Source], list[Framed], dict[str, float]]]:
     """Judge the squares of a few images at a time: of `batch` images, or of one that is cut into tiles.
 

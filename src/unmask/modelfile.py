@@ -57,6 +57,15 @@ def facts_of(path: str | Path) -> dict[str, Any]:
     return _checked(Path(path), _header(Path(path))[KEY])
 
 
+def fingerprint(path: str | Path) -> str:
+    """What tells a model file from every other: the checksum of all that it holds.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or something else.
+    """
+    return _header(Path(path)).get(CHECKSUM, "")
+
+
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read a model file whole.
 

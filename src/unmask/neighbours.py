@@ -46,9 +46,9 @@ class Bank(nn.Module):
             images: their numbers, where they are in the bank: their own vectors then do not count.
         """
         columns = self.columns(self.vectors)
-        own = [(0, 0)] * len(maps[0])
-        if images is not None:
-            own = torch.searchsorted(self.image, torch.stack([images, images + 1], dim=1)).tolist()
+        if images is None:
+            return nearest(self._vectors(maps), columns).unflatten(1, (self.grid, self.grid))
+        own = torch.searchsorted(self.image, torch.stack([images, images + 1], dim=1)).tolist()
         found = [nearest(q, columns, (rows[0], rows[1])) for q, rows in zip(self._vectors(maps), own, strict=True)]
         return torch.stack(found).view(-1, self.grid, self.grid)
 

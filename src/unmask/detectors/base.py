@@ -88,6 +88,10 @@ class Detector(nn.Module):
         self.check_fitted()
         return [[] for _ in images]
 
+    def not_exportable(self) -> str:
+        """Why `predict` cannot become a graph that runs without torch; empty if it can."""
+        return ""
+
     def params(self) -> dict[str, Any]:
         """The constructor's arguments with their present values."""
         return {key: getattr(self, key) for key in settings(type(self))}
@@ -123,7 +127,7 @@ class Detector(nn.Module):
 
     def check_fitted(self) -> None:
         """Raise NotFittedError before the first fit."""
-        if not bool(self.fitted):
+        if not torch.compiler.is_exporting() and not bool(self.fitted):
             raise NotFittedError(
                 f"{type(self).__name__} has learned nothing yet; call fit(images) or load a model first"
             )

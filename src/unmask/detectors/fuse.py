@@ -179,6 +179,10 @@ class Fuse(Detector):
             for i in range(len(images))
         ]
 
+    def not_exportable(self) -> str:
+        """As its parts."""
+        return next((why for part in self.members if (why := part.not_exportable())), "")
+
     def frozen(self) -> dict[str, str]:
         """The shared backbone, and what parts name that do not share it."""
         named = {self.maps.backbone.name: self.maps.backbone.checksum}

@@ -333,6 +333,10 @@ class SSM(Detector):
             steps.append(step_of(f"pass {number} of {len(passes)}", one, image, restored, error))
         return steps
 
+    def not_exportable(self) -> str:
+        """What is hidden in a pass depends on the pass before, image by image, and features need a solver each time."""
+        return "its passes branch on each image, and ONNX has no operator that solves its linear systems"
+
     def frozen(self) -> dict[str, str]:
         """The backbone, if there is one; the pixels space stores its own network."""
         space = self.restoration
