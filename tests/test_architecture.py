@@ -49,7 +49,8 @@ FLOORS = (
 )
 """The modules of unmask, lowest first; those of one floor do not know each other."""
 
-UPWARD = {("", "inspector"): "unmask.load is the short way to the door; the import waits inside the function"}
+WAITS = "unmask.load is the short way to the door; the import waits inside the function"
+UPWARD = {("", "inspector"): WAITS, ("", "runtime"): WAITS, ("", "judging"): "for the type of what load returns"}
 
 LABEL_NAMES = {"Sample", "anomalous", "read_mask", "read_masks", "has_masks"}
 LABEL_ATTRIBUTES = {"masks", "saturation", "test"}

@@ -13,29 +13,42 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unmask.errors import UnmaskError
+from unmask.errors import SettingError, UnmaskError
 from unmask.types import AnomalyResult, Region
 
 if TYPE_CHECKING:
-    from unmask.inspector import Inspector
+    from unmask.judging import Judge
 
 __version__ = "0.1.0"
 __all__ = ["AnomalyResult", "Region", "UnmaskError", "__version__", "load"]
 
 
-def load(path: str | Path) -> Inspector:
-    """Open a model file.
+def load(path: str | Path, *, explain: bool = False) -> Judge:
+    """Open a model file, without torch where that is possible.
 
     Args:
-        path: a `.unmask` file written by `unmask fit` or `Inspector.save`.
+        path: a file written by `unmask fit` (.unmask) or by `unmask export` (.onnx, .xml). Of a .unmask file, the
+            export that lies beside it under the same name is taken, if it was made from it.
+        explain: verdicts are to tell their steps, which needs the .unmask file and torch.
 
     Returns:
-        An inspector, ready to judge images.
+        What judges images: `inspect`, `inspect_many`.
 
     Raises:
         ModelFileError: the file is damaged, something else, or newer than this version.
-        DependencyError: the `train` extra (torch) is not installed.
+        ModuleNotFoundError: torch (the extra `train`) is not installed and there is no export.
+        SettingError: an exported model is to explain itself.
     """
+    from unmask.runtime import SUFFIXES, Runtime, beside
+
+    path = Path(path)
+    exported = path if path.suffix in SUFFIXES else beside(path)
+    if exported is not None and not (explain and exported != path):
+        if explain:
+            raise SettingError(
+                f"{path} was exported and cannot explain itself; give the .unmask file that it came from"
+            )
+        return Runtime.load(exported)
     from unmask.inspector import Inspector
 
     return Inspector.load(path)

@@ -14,7 +14,7 @@ from unmask import images, metrics
 from unmask.charts import Chart
 from unmask.datasets import read_mask, read_masks
 from unmask.errors import DatasetError
-from unmask.inspector import Inspector
+from unmask.judging import Judge
 from unmask.report import Summary, write_report
 from unmask.types import AnomalyResult, Sample, Split
 
@@ -50,7 +50,7 @@ class Measurement:
         else:
             pixels.update(anomaly_map, read_mask(sample, h, w))
 
-    def figures(self, inspector: Inspector) -> dict[str, Any]:
+    def figures(self, inspector: Judge) -> dict[str, Any]:
         """The figures of `metrics.json`; None where there are no masks or only one class."""
         scores = np.array([score for score, _, _ in self.results])
         labels = np.array([sample.anomalous for sample in self.split.test])
@@ -59,7 +59,7 @@ class Measurement:
         f1 = metrics.f1_max(scores, labels)
         found = None if self.pixels is None else self.pixels.compute()
         return {
-            "detector": inspector.detector.name,
+            "detector": inspector.facts["detector"],
             "dataset": self.split.name,
             "n_normal": inspector.facts["n_normal"],
             "n_heldout": calibration.n_held_out,
@@ -94,7 +94,7 @@ class Measurement:
 
 
 def evaluate(
-    inspector: Inspector,
+    inspector: Judge,
     split: Split,
     report: Path | None = None,
     *,

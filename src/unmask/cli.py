@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -20,6 +20,7 @@ from unmask.errors import DatasetError, DependencyError, SettingError, UnmaskErr
 
 if TYPE_CHECKING:
     from unmask.inspector import Inspector
+    from unmask.judging import Judge
     from unmask.types import AnomalyResult, Split
 
 app = typer.Typer(
@@ -86,6 +87,7 @@ def fit(
             false_alarm_rate=false_alarm_rate,
             training=training,
             source=f"{split.name} ({split.layout})",
+            folder=source,
             resize=resize,
             tile=tile,
             overlap=overlap,
@@ -99,7 +101,7 @@ def fit(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit.")],
+    model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit, or unmask export.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     report: Report = None,
     explain: Annotated[
@@ -118,7 +120,7 @@ def inspect(
         raise SettingError("--explain came without --report, which its pictures go to; add --report FOLDER")
     paths = _image_files(images)
     _check_writable(report)
-    inspector = _open(model)
+    inspector = _open(model, explain=explain)
     seen: list[bool] = []
     results = _printed(inspector.inspect_many(paths, explain=explain), seen, as_json)
     if report is None:
@@ -131,7 +133,7 @@ def inspect(
         page = write_report(report, results, title=model.stem, calibration=inspector.calibration, model=inspector.facts)
         note(f"Report: {page}")
         if explain and not page.with_name(ANIMATIONS).exists():
-            note(f"Note: {inspector.detector.name} tells no steps, so the report explains nothing")
+            note(f"Note: {inspector.facts['detector']} tells no steps, so the report explains nothing")
     if not as_json:
         typer.echo(f"{sum(seen)} of {len(seen)} images anomalous")
     if fail_on_anomaly and any(seen):
@@ -139,8 +141,42 @@ def inspect(
 
 
 @app.command()
-def evaluate(
+def export(
     model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit.")],
+    to: Annotated[str, typer.Option(help="onnx, or openvino.")] = "onnx",
+    precision: Annotated[str, typer.Option(help="Of the weights: fp32, fp16, or (of onnx) int8.")] = "fp32",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; default: beside the model, under its name.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Good images to compare on; default: those held out of the folder it was fitted on."),
+    ] = None,
+) -> None:
+    """Write a model for machines without torch, and compare it with the original."""
+    from unmask.modelfile import facts_of
+
+    facts = facts_of(model)
+    held_out = _held_out(facts) if images is None else tuple(_image_files([images]))
+    if not held_out:
+        note(
+            "Note: the images it was fitted on are not there any more; only a built-in picture is compared. "
+            "Give --images GOOD to compare on real ones."
+        )
+    with _torch():
+        from unmask.export import export as write
+
+        done = write(model, output, to=to, precision=precision, images=held_out)
+    note(
+        f"Wrote {done.path} ({_megabytes(done.path):.1f} MB). On {done.compared} images its scores differ by at most "
+        f"{done.difference:.2g} and its maps by {done.map_difference:.2g}: of the threshold, or of themselves where "
+        f"they are larger.\nJudge images with: unmask inspect {done.path} IMAGES"
+    )
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit, or unmask export.")],
     dataset: Annotated[Path, typer.Argument(help="A data set with a labelled test part.")],
     report: Report = None,
     eval_size: Annotated[int | None, typer.Option(help="Pixel metrics at this size; default: the masks' own.")] = None,
@@ -168,7 +204,7 @@ def evaluate(
 @app.command()
 def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
     """Print everything that a model file says about itself."""
-    from unmask.modelfile import facts_of
+    from unmask.runtime import facts_of
 
     for key, value in facts_of(model).items():
         if key == "self_test":
@@ -179,7 +215,7 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
                 typer.echo(f"  {name:16} {shown(one)}")
         else:
             typer.echo(f"{key:18} {shown(value)}")
-    typer.echo(f"{'file size':18} {model.stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"{'file size':18} {_megabytes(model):.1f} MB")
 
 
 @app.command()
@@ -243,13 +279,14 @@ def _usage(error: Any) -> str:
 
 
 @contextmanager
-def _torch() -> Iterator[None]:
+def _torch(model: Path | None = None) -> Iterator[None]:
     """Say what to install where torch or its company is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
+        otherwise = "" if model is None else f", or on the machine that has it: unmask export {model}"
         raise DependencyError(
-            f"{error.name} is not installed, and this command needs it; run: pip install 'unmask[train]'"
+            f"{error.name} is not installed, and this command needs it; run: pip install 'unmask[train]'{otherwise}"
         ) from error
 
 
@@ -264,11 +301,29 @@ def _load(source: Path, seed: int) -> Split:
     return split
 
 
-def _open(model: Path) -> Inspector:
-    with _torch():
-        from unmask.inspector import Inspector
+def _open(model: Path, *, explain: bool = False) -> Judge:
+    """By the runtime where it can, without torch; with torch where steps are to be told."""
+    from unmask import load
 
-        return Inspector.load(model)
+    with _torch(model):
+        return load(model, explain=explain)
+
+
+def _held_out(facts: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The held-out images of the fit, if its folder is still as it was."""
+    from unmask.datasets import load
+
+    folder = facts.get("folder")
+    if folder is None or not Path(folder).exists():
+        return ()
+    split = load(Path(folder), seed=facts["seed"])
+    return split.held_out if len(split.held_out) == facts["n_held_out"] else ()
+
+
+def _megabytes(path: Path) -> float:
+    """A model's size on the disk, with the weights that lie beside an .xml file."""
+    files = {path, path.with_suffix(".bin") if path.suffix == ".xml" else path}
+    return sum(file.stat().st_size for file in files) / 1e6
 
 
 def _check_writable(place: Path | None) -> None:

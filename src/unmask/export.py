@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import unwrap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -216,7 +216,9 @@ def _import(package: str, extra: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(package) is None:
-        raise DependencyError(f"{package} is not installed, and this export needs it; run: pip install 'unmask[{extra}]'")
+        raise DependencyError(
+            f"{package} is not installed, and this export needs it; run: pip install 'unmask[{extra}]'"
+        )
 
 
 def _folder(target: Path) -> Path:
@@ -234,9 +236,7 @@ def _squares(inspector: Inspector, images: Sequence[Path]) -> list[Float[np.ndar
     return [files[i].numpy() for i in range(min(len(files), COMPARED))]
 
 
-def _compare(
-    inspector: Inspector, exported: Runtime, squares: list[np.ndarray], precision: str
-) -> tuple[float, float]:
+def _compare(inspector: Inspector, exported: Runtime, squares: list[np.ndarray], precision: str) -> tuple[float, float]:
     """The largest differences of scores and maps, on the built-in picture and on real images.
 
     Raises:

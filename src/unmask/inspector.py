@@ -94,6 +94,7 @@ class Inspector(Judge):
         false_alarm_rate: float | None = None,
         training: Training | None = None,
         source: str = "",
+        folder: Path | None = None,
         resize: str = "squash",
         tile: int | None = None,
         overlap: float = 0.25,
@@ -110,6 +111,7 @@ class Inspector(Judge):
             false_alarm_rate: in (0, 1); None = 0.05, or with too few held-out images the best they can promise.
             training: how to run; None = the default.
             source: where the images come from, for the record.
+            folder: the data set on the disk, so that an export can find the held-out images again.
             resize: of images that are not square: "squash", "fit" or "crop"; see `Framing`.
             tile: cut images into tiles of so many pixels along a side; None = each image as a whole.
             overlap: of neighbouring tiles, a share of their side.
@@ -137,6 +139,7 @@ class Inspector(Judge):
             "preset": preset,
             "params": made.params(),
             "source": source,
+            "folder": None if folder is None else str(folder.resolve()),
             "seed": training.seed,
             "n_normal": len(normals),
             "n_held_out": len(held_out),

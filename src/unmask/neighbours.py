@@ -47,7 +47,8 @@ class Bank(nn.Module):
         """
         columns = self.columns(self.vectors)
         if images is None:
-            return nearest(self._vectors(maps), columns).unflatten(1, (self.grid, self.grid))
+            near: Tensor = nearest(self._vectors(maps), columns).unflatten(1, (self.grid, self.grid))
+            return near
         own = torch.searchsorted(self.image, torch.stack([images, images + 1], dim=1)).tolist()
         found = [nearest(q, columns, (rows[0], rows[1])) for q, rows in zip(self._vectors(maps), own, strict=True)]
         return torch.stack(found).view(-1, self.grid, self.grid)

@@ -1,7 +1,7 @@
 """The door without torch: an exported model judges images through ONNX Runtime or OpenVINO.
 
-`unmask export` writes the graph of a fitted detector, and into it, as one JSON text, all that a verdict needs beside the
-graph: the calibration, the way from an image to squares, a self-test. Reading one runs no code of the file's.
+`unmask export` writes the graph of a fitted detector, and into it, as one JSON text, all that a verdict needs beside
+the graph: the calibration, the way from an image to squares, a self-test. Reading one runs no code of the file's.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from unmask import self_test
+from unmask import modelfile, self_test
 from unmask.calibration import Calibration
 from unmask.errors import DependencyError, ModelFileError, SettingError
 from unmask.framing import Framing
 from unmask.judging import Judge, Predict, Said
-from unmask.modelfile import fingerprint
 from unmask.types import Step
 
 KEY = "unmask"
 SUFFIXES = (".onnx", ".xml")
 SLACK = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.5}
-"""How far scores and maps of an exported model may be from the trained one's: a share of the threshold or of themselves,
-whichever is larger. The exporter measures it, and refuses to write what differs more."""
+"""How far scores and maps of an exported model may be from the trained one's: a share of the threshold or of
+themselves, whichever is larger. The exporter measures it, and refuses to write what differs more."""
 
 
 class Runtime(Judge):
@@ -83,12 +82,17 @@ def runner(path: Path) -> Predict:
 
 
 def facts_of(path: str | Path) -> dict[str, Any]:
-    """What an exported model says about itself.
+    """What a model file, exported or not, says about itself.
 
     Raises:
         ModelFileError: it is damaged or something else.
     """
-    return dict(json.loads(_opened(Path(path))[1]))
+    if Path(path).suffix not in SUFFIXES:
+        return modelfile.facts_of(path)
+    try:
+        return dict(json.loads(_opened(Path(path))[1]))
+    except ValueError as error:
+        raise ModelFileError(f"{path} was not written by unmask export, or is damaged; export it again") from error
 
 
 def beside(model: Path) -> Path | None:
@@ -97,7 +101,7 @@ def beside(model: Path) -> Path | None:
         exported = model.with_suffix(suffix)
         if exported.is_file() and model.is_file():
             try:
-                if facts_of(exported)["exported"]["from"] == fingerprint(model):
+                if facts_of(exported)["exported"]["from"] == modelfile.fingerprint(model):
                     return exported
             except (ModelFileError, DependencyError, KeyError, ValueError):
                 continue

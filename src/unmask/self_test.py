@@ -24,7 +24,12 @@ def answers(predict: Predict, size: int) -> dict[str, Any]:
 
 
 def check(
-    path: str | Path, predict: Predict, size: int, test: Mapping[str, Any], calibration: Calibration, slack: float = 0.01
+    path: str | Path,
+    predict: Predict,
+    size: int,
+    test: Mapping[str, Any],
+    calibration: Calibration,
+    slack: float = 0.01,
 ) -> None:
     """Compare with the numbers of the machine that saved it: others differ in the last digits only.
 
