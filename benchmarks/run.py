@@ -135,7 +135,7 @@ def write(file: Path, content: dict[str, Any]) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="+", type=Path)
-    parser.add_argument("--detector", default="isstad")
+    parser.add_argument("--detector", default="fuse")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--set", action="append", default=[], type=lambda text: tuple(text.split("=", 1)))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

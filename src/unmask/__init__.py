@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unmask.errors import SettingError, UnmaskError
+from unmask.errors import DependencyError, SettingError, UnmaskError
 from unmask.types import AnomalyResult, Region
 
 if TYPE_CHECKING:
@@ -36,19 +36,23 @@ def load(path: str | Path, *, explain: bool = False) -> Judge:
 
     Raises:
         ModelFileError: the file is damaged, something else, or newer than this version.
-        ModuleNotFoundError: torch (the extra `train`) is not installed and there is no export.
+        DependencyError: torch (the extra `train`) is not installed and there is no export.
         SettingError: an exported model is to explain itself.
     """
-    from unmask.runtime import SUFFIXES, Runtime, beside
+    from unmask.runtime import SUFFIXES, Runtime
 
     path = Path(path)
-    exported = path if path.suffix in SUFFIXES else beside(path)
-    if exported is not None and not (explain and exported != path):
+    if path.suffix in SUFFIXES:
         if explain:
-            raise SettingError(
-                f"{path} was exported and cannot explain itself; give the .unmask file that it came from"
-            )
-        return Runtime.load(exported)
-    from unmask.inspector import Inspector
-
+            raise SettingError(f"{path} was exported and cannot explain itself; give the .unmask file it came from")
+        return Runtime.load(path)
+    if not explain and (exported := Runtime.beside(path)) is not None:
+        return exported
+    try:
+        from unmask.inspector import Inspector
+    except ModuleNotFoundError as error:
+        raise DependencyError(
+            f"{path} needs {error.name}, which is not installed; run: pip install 'unmask[train]', or where that is "
+            f"installed: unmask export {path}, and take the .onnx file"
+        ) from error
     return Inspector.load(path)

@@ -41,7 +41,9 @@ Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 def fit(
     source: Annotated[Path, typer.Argument(help="A folder of good images, or a data set (MVTec AD, VisA, CSV, ...).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")],
-    detector: Annotated[str, typer.Option(help="Which method; see: unmask detectors.")] = "isstad",
+    detector: Annotated[
+        str, typer.Option(help="Which method, or several: patchcore+fre. See: unmask detectors.")
+    ] = "fuse",
     preset: Annotated[str, typer.Option(help="Its named settings: fast (for a CPU), paper, and others.")] = "fast",
     settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of one setting; repeatable.")] = None,
     false_alarm_rate: Annotated[
@@ -254,7 +256,7 @@ def demo(
     render("part", out / "part", seed=seed, n_train=100)
     note(f"Drew {out / 'part'}: 100 good parts to learn from, 35 to judge.")
     model = out / "part.unmask"
-    fit(out / "part", model, settings=["stage2_steps=100"], seed=seed)  # half of the preset's: it is a demo
+    fit(out / "part", model, seed=seed)
     evaluate(model, out / "part", out / "report")
 
 
@@ -279,14 +281,13 @@ def _usage(error: Any) -> str:
 
 
 @contextmanager
-def _torch(model: Path | None = None) -> Iterator[None]:
+def _torch() -> Iterator[None]:
     """Say what to install where torch or its company is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
-        otherwise = "" if model is None else f", or on the machine that has it: unmask export {model}"
         raise DependencyError(
-            f"{error.name} is not installed, and this command needs it; run: pip install 'unmask[train]'{otherwise}"
+            f"{error.name} is not installed, and this command needs it; run: pip install 'unmask[train]'"
         ) from error
 
 
@@ -305,8 +306,7 @@ def _open(model: Path, *, explain: bool = False) -> Judge:
     """By the runtime where it can, without torch; with torch where steps are to be told."""
     from unmask import load
 
-    with _torch(model):
-        return load(model, explain=explain)
+    return load(model, explain=explain)
 
 
 def _held_out(facts: Mapping[str, Any]) -> tuple[Path, ...]:

@@ -88,7 +88,7 @@ class Inspector(Judge):
         normals: Sequence[Path],
         held_out: Sequence[Path],
         *,
-        detector: str = "isstad",
+        detector: str = "fuse",
         preset: str = "fast",
         settings: Mapping[str, Any] | None = None,
         false_alarm_rate: float | None = None,

@@ -63,16 +63,28 @@ class Runtime(Judge):
             ModelFileError: it is damaged, something else, or does not give the numbers it gave when exported.
             DependencyError: OpenVINO is not installed.
         """
-        path = Path(path)
-        run, text = _opened(path)
-        try:
-            facts = dict(json.loads(text))
-            calibration = Calibration.from_dict(facts.pop("calibration"))
-            framing = Framing.from_dict(facts.pop("framing"))
-            test = facts.pop("self_test")
-        except (KeyError, ValueError, TypeError) as error:
-            raise ModelFileError(f"{path} was not written by unmask export, or is damaged; export it again") from error
-        self_test.check(path, run, framing.size, test, calibration)
+        run, text = _opened(Path(path))
+        return cls._made(Path(path), run, _facts(Path(path), text))
+
+    @classmethod
+    def beside(cls, model: Path) -> Runtime | None:
+        """The export that lies beside a model file, under the same name, if it was made from it as it is now."""
+        for path in (model.with_suffix(suffix) for suffix in SUFFIXES):
+            if model.is_file() and path.is_file():
+                try:
+                    run, text = _opened(path)
+                    facts = _facts(path, text)
+                    if facts["exported"]["from"] == modelfile.fingerprint(model):
+                        return cls._made(path, run, facts)
+                except (ModelFileError, DependencyError):
+                    continue  # the model file itself can still be opened
+        return None
+
+    @classmethod
+    def _made(cls, path: Path, run: Predict, facts: dict[str, Any]) -> Runtime:
+        calibration = Calibration.from_dict(facts.pop("calibration"))
+        framing = Framing.from_dict(facts.pop("framing"))
+        self_test.check(path, run, framing.size, facts.pop("self_test"), calibration)
         return cls(run, calibration, framing, facts)
 
 
@@ -89,23 +101,17 @@ def facts_of(path: str | Path) -> dict[str, Any]:
     """
     if Path(path).suffix not in SUFFIXES:
         return modelfile.facts_of(path)
+    return _facts(Path(path), _opened(Path(path))[1])
+
+
+def _facts(path: Path, text: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(_opened(Path(path))[1]))
-    except ValueError as error:
-        raise ModelFileError(f"{path} was not written by unmask export, or is damaged; export it again") from error
-
-
-def beside(model: Path) -> Path | None:
-    """The export that lies beside a model file, under the same name, and was made from it as it is now."""
-    for suffix in SUFFIXES:
-        exported = model.with_suffix(suffix)
-        if exported.is_file() and model.is_file():
-            try:
-                if facts_of(exported)["exported"]["from"] == modelfile.fingerprint(model):
-                    return exported
-            except (ModelFileError, DependencyError, KeyError, ValueError):
-                continue
-    return None
+        facts = dict(json.loads(text))
+    except ValueError:
+        facts = {}
+    if missing := {"calibration", "framing", "self_test", "exported"} - set(facts):
+        raise ModelFileError(f"{path} lacks {min(missing)}: it was not written by unmask export; export it again")
+    return facts
 
 
 def _opened(path: Path) -> tuple[Predict, str]:
