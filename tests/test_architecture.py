@@ -16,7 +16,7 @@ FLOORS = (
     ("errors",),
     ("types",),
     ("",),  # the package itself
-    ("pixels",),
+    ("components", "pixels"),
     ("images",),
     ("datasets.found", "datasets.masks", "samples.scene"),
     ("datasets.checks", "datasets.manifests", "samples.fabric", "samples.part"),

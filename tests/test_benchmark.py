@@ -36,7 +36,12 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 @pytest.fixture(scope="module")
 def inspector(split: Split) -> Inspector:
     return Inspector.train(
-        split.normals, split.held_out, settings=FEATURES, false_alarm_rate=0.3, training=Training(device="cpu")
+        split.normals,
+        split.held_out,
+        detector="isstad",
+        settings=FEATURES,
+        false_alarm_rate=0.3,
+        training=Training(device="cpu"),
     )
 
 

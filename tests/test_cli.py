@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import pytest
 
-from tiny import FEATURES, as_picture, planted, run_python, texture, write_dataset, write_textures
+from tiny import FEATURES, FUSE, as_picture, planted, run_python, texture, write_dataset, write_textures
 from unmask import cli, samples
 from unmask.detectors import DETECTORS, Detector, settings
+from unmask.detectors.fuse import Fuse
 from unmask.detectors.isstad import ISSTAD
 from unmask.modelfile import facts_of
 
-TINY = [part for key, value in FEATURES.items() for part in ("--set", f"{key}={value}")]
+TINY = ["--detector", "isstad"] + [part for key, value in FEATURES.items() for part in ("--set", f"{key}={value}")]
 QUICK = [*TINY, "--device", "cpu", "--false-alarm-rate", "0.3"]
 
 
@@ -280,9 +281,11 @@ def test_sample_writes_both_sets(run: Run, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.filterwarnings("ignore:a false-alarm rate")
 def test_demo_goes_all_the_way(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     render = samples.render
-    small = {"size": 64, "n_train": 14, "n_good": 3, "n_bad": 3}
+    small = {"size": 64, "n_train": 20, "n_good": 3, "n_bad": 3}
     monkeypatch.setattr(samples, "render", lambda kind, out, seed, n_train: render(kind, out, seed=seed, **small))
-    monkeypatch.setitem(ISSTAD.presets, "fast", FEATURES)
+    own = {key: value for key, value in FUSE.items() if "." not in key}
+    parts = {key: value for key, value in FUSE.items() if "." in key}
+    monkeypatch.setitem(Fuse.presets, "fast", {**own, "settings": parts})
     said = run("demo", tmp_path / "out")
     assert said.code == 0
     assert "image_auroc" in said.out

@@ -24,6 +24,7 @@ from unmask.features import (
     Kept,
     KeptMaps,
     batches,
+    check_memory,
     encode,
     memory_left,
 )
@@ -153,6 +154,18 @@ def test_memory_that_is_left(used: list[int]) -> None:
     used[0] += 500_000_000
     assert memory_left(Training(max_memory=2_000_000_000)) == 1_200_000_000 - WORKING_MEMORY
     assert memory_left(Training(max_memory=100)) == 0, "and never less"
+
+
+def test_less_memory_than_the_program_takes_is_one_line(used: list[int]) -> None:
+    least = used[0] + WORKING_MEMORY
+    check_memory(Training())
+    check_memory(Training(max_memory=least))
+    with pytest.raises(SettingError, match=r"max-memory 500 MB is less .* give 600 MB or more") as caught:
+        check_memory(Training(max_memory=500_000_000))
+    assert "\n" not in str(caught.value)
+    used[0] += 1
+    with pytest.raises(SettingError):
+        check_memory(Training(max_memory=least))
 
 
 def test_a_low_limit_sends_the_same_features_to_a_file(used: list[int], folder: Path, images: Textures) -> None:

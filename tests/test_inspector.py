@@ -31,7 +31,9 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def train(normals: list[Path], held_out: list[Path], **more: Any) -> Inspector:
-    return Inspector.train(normals, held_out, **{"settings": FEATURES, "training": CPU, "source": "textures", **more})
+    return Inspector.train(
+        normals, held_out, **{"detector": "isstad", "settings": FEATURES, "training": CPU, "source": "textures", **more}
+    )
 
 
 @pytest.fixture(scope="module")

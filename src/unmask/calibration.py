@@ -15,10 +15,13 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from unmask.components import Runs, components
 from unmask.errors import CalibrationError, SettingError
 from unmask.types import Region
+
+_EXTREMES = (np.minimum, np.minimum, np.maximum, np.maximum)  # of a box: x0, y0, x1, y1
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Calibration:
             SettingError: the rate is not in (0, 1).
             CalibrationError: n < 1 / rate - 1, NaN or infinity, or not one map a score.
         """
-        _exact(false_alarm_rate)
+        if len(scores):
+            _rank(len(scores), false_alarm_rate)  # before any map is read
         peaks_and_medians = np.array([(one.max(), np.median(one)) for one in maps], dtype=float).reshape(-1, 2)
         rank = _rank(len(scores), false_alarm_rate)
         if len(peaks_and_medians) != len(scores):
@@ -134,27 +138,37 @@ def regions(
         The mask (h, w) and its connected regions (8-neighbours), the highest peak first; of equal values in a region
         the first in reading order is its peak.
     """
-    from scipy import ndimage
-
     mask = anomaly_map > pixel_threshold
-    labels, n = ndimage.label(mask, np.ones((3, 3)))
-    inside = np.flatnonzero(mask)
-    if not len(inside):
+    runs = components(mask)
+    if not len(runs.rows):
         return mask, ()
-    label, values = labels.ravel()[inside] - 1, anomaly_map.ravel()[inside]
+    n, order = int(runs.component.max()) + 1, np.argsort(runs.component, kind="stable")
+    rows, starts, ends, component = (part[order] for part in runs)
+    begins = np.flatnonzero(np.diff(component, prepend=-1))  # where each region's runs begin
+    boxes = [
+        reduce.reduceat(part, begins) for reduce, part in zip(_EXTREMES, (starts, rows, ends, rows + 1), strict=True)
+    ]
+    inside, label = _pixels(mask, runs)
+    values = anomaly_map.ravel()[inside]
     peaks = np.full(n, -np.inf, values.dtype)
     np.maximum.at(peaks, label, values)
     highest = np.flatnonzero(values == peaks[label])[::-1]
     peak_at = np.empty(n, np.intp)
     peak_at[label[highest]] = inside[highest]  # reversed above: the first in reading order is written last
-    boxes, areas, width = ndimage.find_objects(labels), np.bincount(label), mask.shape[1]
-    order = np.argsort(-peaks, kind="stable").tolist()
-    return mask, tuple(_region(boxes[k], int(areas[k]), float(peaks[k]), divmod(int(peak_at[k]), width)) for k in order)
+    areas, width = np.bincount(label, minlength=n), mask.shape[1]
+    y, x = np.divmod(peak_at, width)
+    ranked = np.argsort(-peaks, kind="stable")
+    facts = (part[ranked].tolist() for part in (*boxes, areas, peaks, x, y))
+    found = [
+        Region((x0, y0, x1, y1), area=area, peak=peak, peak_at=(px, py))
+        for x0, y0, x1, y1, area, peak, px, py in zip(*facts, strict=True)
+    ]
+    return mask, tuple(found)
 
 
-def _region(box: tuple[slice, slice], area: int, peak: float, peak_at: tuple[int, int]) -> Region:
-    (rows, columns), (y, x) = box, peak_at
-    return Region(box=(columns.start, rows.start, columns.stop, rows.stop), area=area, peak=peak, peak_at=(x, y))
+def _pixels(mask: Bool[np.ndarray, "h w"], runs: Runs) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+    """Number and region of every pixel of the mask, in reading order."""
+    return np.flatnonzero(mask), np.repeat(runs.component, runs.ends - runs.starts)
 
 
 def _rank(n: int, false_alarm_rate: float) -> int:

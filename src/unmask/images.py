@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from unmask.components import eroded
 from unmask.errors import DatasetError, ImageError
 from unmask.pixels import file_pixels, file_size, pillow_pixels
 
@@ -156,11 +157,9 @@ def overlay(
     Returns:
         (h, w, 3) RGB bytes.
     """
-    from scipy.ndimage import binary_erosion
-
     blend = np.rint((1 - strength) * to_uint8(image) + strength * heat).astype(np.uint8)
     width = 1 if max(mask.shape) < 512 else 2
-    blend[mask & ~binary_erosion(mask, iterations=width)] = CONTOUR
+    blend[mask & ~eroded(mask, width)] = CONTOUR
     return blend
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 from unmask.calibration import Calibration
 from unmask.charts import Chart, stacked_bars
+from unmask.components import dilated, eroded
 from unmask.errors import UnmaskError
 from unmask.explanation import ANIMATIONS, animate, holds_animations
 from unmask.images import CONTOUR, HEAT_ANCHORS, decode, heat, overlay, to_uint8
@@ -28,7 +29,8 @@ from unmask.types import AnomalyResult, Region
 THUMBNAIL = 256  # pixels of the longer side: sharp at the size of a card, legible when enlarged
 STEP_THUMBNAIL = 192  # likewise, of a picture in an explanation
 FORMAT = "unmask-report"
-FILES = frozenset({"index.html", "results.json", "results.parquet"})
+FILES = frozenset({"index.html", "results.json"})
+MORE_FILES = frozenset({"results.parquet", "metrics.json", ANIMATIONS})
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def write_report(
     summary: Callable[[], Summary] | None = None,
     photo: Callable[[AnomalyResult], Float[np.ndarray, "3 h w"] | None] = original,
 ) -> Path:
-    """Write index.html (one file, no network), results.json, results.parquet, and an animation an explained result.
+    """Write index.html (one file, no network), results.json, and an animation an explained result.
+
+    Where pyarrow is installed (it comes with the extra `train`), results.parquet holds the rows as well.
 
     Results are read one by one, animated and reduced to thumbnails at once. The folder appears whole or not at all.
 
@@ -196,10 +200,8 @@ def _shrunk(mask: Bool[np.ndarray, "h w"], th: int, tw: int) -> Bool[np.ndarray,
 
 def _outlined(picture: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """Draw the mask's contour 2 pixels wide, with a dark edge that keeps it visible on bright images."""
-    from scipy import ndimage
-
-    picture[ndimage.binary_dilation(mask) & ~mask] = 0
-    picture[mask & ~ndimage.binary_erosion(mask, iterations=2)] = CONTOUR
+    picture[dilated(mask) & ~mask] = 0
+    picture[mask & ~eroded(mask, 2)] = CONTOUR
     return picture
 
 
@@ -210,11 +212,13 @@ def _data_uri(picture: UInt8[np.ndarray, "h w 3"], quality: int = 72) -> str:
 
 
 def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
     text = json.dumps({"format": FORMAT, "version": 1, **facts, "results": rows}, indent=1, default=str)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError:  # results.json holds the same; machines at a line need not install 170 MB for it
+        return
     schema = pa.schema(
         [
             ("path", pa.string()),
@@ -270,7 +274,7 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists():
         return
     found = {one.name for one in folder.iterdir()} if folder.is_dir() else {folder.name}
-    ours = found - {"metrics.json", ANIMATIONS} == FILES and _is_report(folder / "results.json")
+    ours = found - MORE_FILES == FILES and _is_report(folder / "results.json")
     if found and not (ours and (ANIMATIONS not in found or holds_animations(folder / ANIMATIONS))):
         raise UnmaskError(f"{folder} exists and is not a report of unmask; give another folder, or empty it")
 

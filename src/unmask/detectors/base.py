@@ -184,6 +184,8 @@ def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
 def _converted(key: str, value: Any, parameter: inspect.Parameter) -> Any:
     """A command line gives text; the default's type says what is meant."""
     kind = type(parameter.default)
+    if kind is tuple and isinstance(value, list):  # as JSON has it
+        return tuple(value)
     if not isinstance(value, str) or kind is str:
         return value
     try:

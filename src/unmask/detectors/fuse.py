@@ -30,7 +30,7 @@ from unmask.training import Training, draws
 from unmask.types import Prediction, Step
 
 PARTS: dict[str, type[Detector]] = {part.name: part for part in (ISSTAD, SSM, PatchCore, FRE, ProtoAD)}
-LEAST_IMAGES = 16  # so that the parts learn from a dozen, and four say what is normal
+LEAST_IMAGES = 8  # so that the parts learn from six, and two say what is normal
 ASIDE = 5  # every so many-th image is set aside for the scales
 MOST_ASIDE = 200  # of them are looked at
 LOW = 0.5  # the quantile of normal maps and of normal scores that becomes 0
