@@ -251,7 +251,6 @@ def test_levels_that_do_not_rise_are_one_line(levels: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("levels", [(2, 9), (9,)])
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="a level that the network does not have is no SettingError")
 def test_levels_that_there_are_not_are_one_line(levels: tuple[int, ...]) -> None:
     with pytest.raises(SettingError, match="9") as caught:
         FeatureMaps("efficientnet_lite0", SIZE, levels)
@@ -365,7 +364,6 @@ def test_a_derived_value_is_made_once_and_anew_after_a_change() -> None:
     assert derived(torch.zeros(4)).tolist() == [0, 0, 0, 0]
 
 
-@pytest.mark.xfail(strict=True, reason="a new buffer may lie where an old one lay, and has its version and shape")
 def test_a_derived_value_is_not_that_of_a_buffer_long_gone() -> None:
     """As after fit, predict, fit, fit, predict: the third bank may lie where the first one lay."""
     derived = Derived(torch.neg)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from unmask.training import Progress, silent
 
-WIDTH = 1024  # vectors that wait to be chosen; more make fewer rounds, of more work each
-ROWS = 8192  # at a time: their products with the fresh centres stay in the cache
+WIDTH = 512  # vectors that wait to be chosen; more make fewer rounds, of more work each
+ROWS = 1024  # at a time: their products with the fresh centres stay in the cache
+ROUNDING = 4e-6  # of a squared length: squared distances of equal vectors come out below that
 
 
 def greedy_coreset(
@@ -74,7 +75,7 @@ def _farthest(distances: Tensor, vectors: Tensor, squares: Tensor, most: int) ->
     chosen: list[int] = []
     while len(chosen) < most:
         best = int(left.argmax())
-        if left[best] <= max(outside, 1e-9 * float(offsets[best])):
+        if left[best] < outside or left[best] <= ROUNDING * offsets[best]:
             break
         chosen.append(int(waiting[best]))
         left = torch.minimum(left, offsets + offsets[best] - 2 * (among @ among[best]))

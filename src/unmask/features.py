@@ -46,16 +46,16 @@ class Derived(Generic[Made]):
 
     def __init__(self, make: Callable[[Tensor], Made]) -> None:
         self.make = make
-        self.key: tuple[object, ...] = ()
+        self.source: Tensor | None = None
+        self.version = -1
         self.value: Made | None = None
 
     def __call__(self, source: Tensor) -> Made:
         """The value for `source` as it is now; an export gets the making itself, so that its file stays small."""
         if torch.compiler.is_exporting():
             return self.make(source)
-        key = (source.data_ptr(), source._version, source.shape)
-        if self.value is None or key != self.key:
-            self.key, self.value = key, self.make(source)
+        if self.value is None or source is not self.source or source._version != self.version:
+            self.source, self.version, self.value = source, source._version, self.make(source)
         return self.value
 
 
@@ -77,8 +77,8 @@ class FeatureMaps(nn.Module):
 
     def __init__(self, backbone: str, image_size: int, levels: Sequence[int] = (2, 3, 4)) -> None:
         super().__init__()
-        if not levels or list(levels) != sorted(set(levels)):
-            raise SettingError(f"levels={','.join(map(str, levels))} do not rise; give stages such as 2,3")
+        if not levels or list(levels) != sorted(set(levels)) or levels[0] < 0:
+            raise SettingError(f"levels={','.join(map(str, levels))} do not rise from 0 or more; give such as 2,3")
         self.backbone = backbones.load(backbone, tuple(levels))
         self.image_size, self.levels = image_size, self.backbone.levels
         if image_size % max(self.backbone.strides):

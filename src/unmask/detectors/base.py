@@ -171,6 +171,8 @@ def _gathered(overrides: Mapping[str, Any]) -> dict[str, Any]:
     own = {key: value for key, value in overrides.items() if "." not in key}
     if len(own) < len(overrides):
         parts = {key: value for key, value in overrides.items() if "." in key}
+        if not isinstance(own.get("settings"), Mapping | None):
+            raise SettingError("settings is no mapping; write --set PART.NAME=VALUE, such as fre.pool=1")
         own["settings"] = {**(own.get("settings") or {}), **parts}
     return own
 

@@ -66,10 +66,12 @@ class Fuse(Detector):
         parts: str = "patchcore+fre",
         image_size: int = 256,
         backbone: str = "efficientnet_lite0",
-        settings: Mapping[str, Any] | None = None,
+        settings: Any = None,
     ) -> None:
         super().__init__()
         self.parts, self.image_size, self.backbone = parts, image_size, backbone
+        if not isinstance(settings, Mapping | None):
+            raise SettingError(f"settings={settings} is no mapping; write --set PART.NAME=VALUE, such as fre.pool=1")
         self.settings: dict[str, Any] = dict(settings or {})
         names = [name.strip() for name in parts.split("+")]
         if unknown := [name for name in names if name not in PARTS]:
@@ -86,10 +88,9 @@ class Fuse(Detector):
     def _member(self, number: int, name: str) -> Detector:
         """A part with the settings that are meant for it."""
         mine: dict[str, Any] = {}
-        for key, value in self.settings.items():
-            whose, _, setting = key.partition(".")
-            if whose in (name, str(number)):
-                mine[setting] = value
+        for whose in (name, str(number)):  # what is meant for one part counts for more
+            prefix = f"{whose}."
+            mine |= {key.removeprefix(prefix): v for key, v in self.settings.items() if key.startswith(prefix)}
         if fixed := sorted({"image_size", "backbone"} & set(mine)):
             raise SettingError(f"{fixed[0]} is one for all parts of a fusion; set it without a part's name")
         return build(PARTS[name], "fast", {**mine, "image_size": self.image_size, "backbone": self.backbone})
@@ -100,7 +101,12 @@ class Fuse(Detector):
         meant = [part for number, part in enumerate(self.members, 1) if whose in (part.name, str(number))]
         if not meant or not setting:
             raise SettingError(f"the setting {key} is of no part of {self.parts}; write PART.NAME, such as fre.pool")
-        return getattr(meant[0], setting)
+        own = [
+            part
+            for part in meant
+            if whose != part.name or f"{self.members.index(part) + 1}.{setting}" not in self.settings
+        ]
+        return getattr(own[0], setting) if own else self.settings[key]
 
     def _share(self) -> None:
         """One network for all parts; those that build themselves anew in a fit bring one of their own each time."""

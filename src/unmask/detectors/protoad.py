@@ -36,7 +36,7 @@ class ProtoAD(Detector):
         image_size: pixels along a side.
         backbone: see `backbones.load`.
         levels: of its maps to join; the finest one gives the grid.
-        prototypes: the finest partition of FINCH with at most so many clusters is taken.
+        prototypes: the finest partition of FINCH with at most so many clusters is taken, or else the coarsest.
         candidates: normal patches that are clustered, at the most; drawn at random.
         smoothing: sigma of the gaussian over the map, in pixels.
         peak: share of the map whose mean is the image's score; 0 = its largest value alone (the paper).
@@ -88,8 +88,7 @@ class ProtoAD(Detector):
             training.progress("cluster", len(means), len(means), 0.0)
             if len(means) <= self.prototypes:
                 break
-        kernels = F.normalize(means, dim=1)[: self.prototypes]
-        self.keep(kernels=kernels.half(), fitted=torch.tensor(1, dtype=torch.uint8))
+        self.keep(kernels=F.normalize(means, dim=1).half(), fitted=torch.tensor(1, dtype=torch.uint8))
 
     def _patches(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
         return patch_vectors(maps, self.grid)
