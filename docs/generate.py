@@ -9,6 +9,7 @@ import runpy
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,10 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "benchmark"): benchmark_table,
     ("README.md", "commands"): commands_table,
     ("docs/architecture.md", "floors"): floors_table,
-    ("docs/detectors.md", "isstad"): lambda: settings_table("isstad"),
-    ("docs/detectors.md", "ssm"): lambda: settings_table("ssm"),
+    **{
+        ("docs/detectors.md", name): partial(settings_table, name)
+        for name in ("fuse", "patchcore", "fre", "protoad", "isstad", "ssm")
+    },
     ("docs/detectors.md", "refinement"): refinement_table,
 }
 
