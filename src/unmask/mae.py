@@ -228,7 +228,9 @@ class MaskedAutoencoder(nn.Module):
         tokens = self.patch_embed(images) + positions[:, 1:]  # b n d
         if hidden is not None:
             tokens = _visible(tokens, hidden)  # b visible d
-        first = (self.cls_token + positions[:, :1]).expand(len(images), -1, -1)
+        first = (self.cls_token + positions[:, :1]).expand(
+            images.shape[0], -1, -1
+        )  # len() would fix the batch in an export
         x = torch.cat([first, tokens], dim=1)
         for block in self.blocks:
             x = block(x)

@@ -114,7 +114,7 @@ class PixelSpace(nn.Module):
 
     def view(self, images: Float[Tensor, "b 3 s s"]) -> View:
         """New images as the decoder sees them."""
-        nothing = images.new_zeros(len(images), 0, *images.shape[2:])
+        nothing = images.new_zeros(images.shape[0], 0, *images.shape[2:])
         return View(self.latents(images), self.mae.patchify(images * 2 - 1), nothing)
 
     def normal_views(self, most: int = 200) -> Iterator[View]:
