@@ -160,10 +160,10 @@ class Fuse(Detector):
         """The mean of what the parts say, each on its own scale; see `Detector.predict`."""
         self.check_fitted()
         said = self._each(images, self.maps(images))
-        maps = torch.stack([one.maps for one in said], dim=-1)
-        scores = torch.stack([one.scores for one in said], dim=-1)
-        span = self.high - self.low
-        return Prediction(((maps - self.low[0]) / span[0]).mean(-1), ((scores - self.low[1]) / span[1]).mean(-1))
+        low, span = self.low, self.high - self.low
+        maps = [(one.maps - low[0, i]) / span[0, i] for i, one in enumerate(said)]
+        scores = [(one.scores - low[1, i]) / span[1, i] for i, one in enumerate(said)]
+        return Prediction(torch.stack(maps).mean(0), torch.stack(scores).mean(0))
 
     def _each(self, images: Tensor, maps: list[Tensor]) -> list[Prediction]:
         at = dict(zip(self.maps.levels, maps, strict=True))
