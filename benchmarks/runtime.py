@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from run import RESULTS, machine, write
-
 from unmask.datasets import load
 from unmask.images import decode
 from unmask.runtime import Runtime
@@ -41,7 +40,12 @@ def main() -> None:
         paths = [sample.path for sample in load(asked.dataset, seed=0).test]
         exported = model.with_suffix(".onnx")
         verdicts = [_seconds([asked.base, "inspect", exported, paths[0]]) for _ in range(ROUNDS)]
-        found = {"fit_command_s": fit, "fit_s": inside, "export_command_s": export, "first_verdict_s": _middle(verdicts)}
+        found = {
+            "fit_command_s": fit,
+            "fit_s": inside,
+            "export_command_s": export,
+            "first_verdict_s": _middle(verdicts),
+        }
         write(
             RESULTS / "runtime.json",
             {
@@ -57,7 +61,7 @@ def main() -> None:
 
 
 def _steady(exported: Path, paths: list[Path]) -> dict[str, Any]:
-    """Milliseconds an image: opened, the first one, then medians one at a time and in batches of 8, decoding included."""
+    """Milliseconds: to open, the first image, then medians an image, alone and in batches of 8, decoding included."""
     start = time.perf_counter()
     runtime = Runtime.load(exported)
     opened = time.perf_counter()

@@ -1,0 +1,78 @@
+"""Peak memory of `unmask fit` and `unmask inspect` where it could grow: with the number of images, and with their size.
+
+    python benchmarks/memory.py
+
+Made-up images, the tiny random backbone, `--max-memory 1GB`; one image of 20 megapixels in tiles of 512 through the real
+network. Results go to benchmarks/results/memory.json.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from run import RESULTS, machine, write
+
+LIMIT = "1GB"
+TINY = ["--set", "backbone=tiny", "--set", "image_size=64", "--set", "fre.levels=2,3"]
+
+
+def main() -> None:
+    """Measure each in a process of its own; see the module."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for n in (20, 20_000):
+            images = _pictures(Path(folder) / f"of{n}", n, (64, 64))
+            model = Path(folder) / f"{n}.unmask"
+            rows.append({"n": n, "size": [64, 64], **_peak("fit", images, "-o", model, "--max-memory", LIMIT, *TINY)})
+        small = _pictures(Path(folder) / "photos", 30, (1024, 1024))
+        large = _pictures(Path(folder) / "large", 1, (4000, 5000))
+        model = Path(folder) / "tiles.unmask"
+        fit = _peak("fit", small, "-o", model, "--tile", "512", "--max-memory", "2GB")
+        rows.append({"n": 30, "size": [1024, 1024], "tile": 512, **fit})
+        rows.append({"n": 1, "size": [4000, 5000], "tile": 512, **_peak("inspect", model, large)})
+        report = Path(folder) / "report"
+        rows.append({"n": 1, "size": [4000, 5000], "report": True, **_peak("inspect", model, large, "-o", report)})
+    write(RESULTS / "memory.json", {"command": "python benchmarks/memory.py", "rows": rows, **machine()})
+
+
+def _pictures(folder: Path, n: int, size: tuple[int, int]) -> Path:
+    """n files; every hundredth is drawn, the others are links to those."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(n):
+        path = folder / f"{i:05d}.png"
+        if i < 100:
+            noise = random.integers(100, 140, (*size, 3), np.uint8)
+            Image.fromarray(noise).save(path)
+        else:
+            os.link(folder / f"{i % 100:05d}.png", path)
+    return folder
+
+
+def _peak(*arguments: Any) -> dict[str, Any]:
+    """Run unmask in a process of its own that also tells its peak."""
+    code = (
+        "import resource, sys\nfrom unmask.cli import main\nsys.argv = ['unmask', *sys.argv[1:]]\ntry: main()\n"
+        "finally: print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    peak = int(done.stderr.rsplit("peak ", 1)[1].split()[0])
+    row = {"command": arguments[0], "peak_mb": peak, "cpu_s": round(spent, 1)}
+    print(row, flush=True)
+    return row
+
+
+if __name__ == "__main__":
+    main()
