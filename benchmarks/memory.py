@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py
 
-Made-up images, the tiny random backbone, `--max-memory 1GB`; one image of 20 megapixels in tiles of 512 through the real
+Made-up images, the tiny random backbone, `--max-memory 1GB`; then 20 megapixels in tiles of 512 through the real
 network. Results go to benchmarks/results/memory.json.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
 from run import RESULTS, machine, write
 
 LIMIT = "1GB"
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def _pictures(folder: Path, n: int, size: tuple[int, int]) -> Path:
-    """n files; every hundredth is drawn, the others are links to those."""
+    """N files; every hundredth is drawn, the others are links to those."""
     folder.mkdir()
     random = np.random.default_rng(0)
     for i in range(n):

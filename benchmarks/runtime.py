@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _steady(exported: Path, paths: list[Path]) -> dict[str, Any]:
-    """Milliseconds: to open, the first image, then medians an image, alone and in batches of 8, decoding included."""
+    """Milliseconds: to open, the first image, then medians an image, alone and in batches of 8, decoding too."""
     start = time.perf_counter()
     runtime = Runtime.load(exported)
     opened = time.perf_counter()

@@ -26,7 +26,7 @@ Made = TypeVar("Made")
 BATCH = 8
 MEMORY_LIMIT = 1_000_000_000
 """Bytes of features that are kept in memory; more go to a file. A laptop of 8 GB must get through."""
-WORKING_MEMORY = 250_000_000
+WORKING_MEMORY = 200_000_000
 """Bytes that a batch through the network and the arithmetic of a fast detector take beside the features."""
 
 
