@@ -27,6 +27,9 @@ def command(*arguments: object) -> None:
 @pytest.mark.parametrize(
     ("detector", "name", "image_auroc", "pixel_auroc"),
     [
+        ("fuse", "mvtec_bottle", 0.999, 0.955),
+        ("fuse", "mvtec_transistor_nomask", 0.995, None),
+        ("patchcore", "mpdd_metal_plate", 0.995, 0.985),
         ("isstad", "mvtec_bottle", 0.998, 0.98),
         ("isstad", "mvtec_transistor_nomask", 0.975, None),
         ("ssm", "mvtec_bottle", 0.998, 0.955),
