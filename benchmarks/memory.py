@@ -41,7 +41,7 @@ def main() -> None:
         rows.append({"n": 1, "size": [4000, 5000], "tile": 512, **_peak("inspect", model, large)})
         report = Path(folder) / "report"
         rows.append({"n": 1, "size": [4000, 5000], "report": True, **_peak("inspect", model, large, "-o", report)})
-    write(RESULTS / "memory.json", {"command": "python benchmarks/memory.py", "rows": rows, **machine()})
+    write(RESULTS / "memory.json", {"command": "python benchmarks/memory.py", "runs": rows, **machine()})
 
 
 def _pictures(folder: Path, n: int, size: tuple[int, int]) -> Path:

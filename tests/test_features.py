@@ -160,8 +160,8 @@ def test_less_memory_than_the_program_takes_is_one_line(used: list[int]) -> None
     least = used[0] + WORKING_MEMORY
     check_memory(Training())
     check_memory(Training(max_memory=least))
-    with pytest.raises(SettingError, match=r"max-memory 500 MB is less .* give 600 MB or more") as caught:
-        check_memory(Training(max_memory=500_000_000))
+    with pytest.raises(SettingError, match=r"max-memory 450 MB is less .* give 500 MB or more") as caught:
+        check_memory(Training(max_memory=450_000_000))
     assert "\n" not in str(caught.value)
     used[0] += 1
     with pytest.raises(SettingError):

@@ -20,6 +20,7 @@ from unmask.clock import schedule
 from unmask.datasets import load
 from unmask.detectors import Detector, build, find
 from unmask.errors import ModelFileError, SettingError, TrainingStopped
+from unmask.framing import Framing
 from unmask.inspector import ImageFiles
 from unmask.modelfile import read
 from unmask.training import Trainer, Training, draws
@@ -284,7 +285,19 @@ def test_a_killed_fit_goes_on_and_ends_as_if_nothing_had_happened(tmp_path: Path
     write_textures(tmp_path / "good", 24)
     steps = {**FEATURES, "stage1_steps": 3, "stage2_steps": 12}
     settings = [part for key, value in steps.items() for part in ("--set", f"{key}={value}")]
-    command = ["fit", "good", "-o", "killed.unmask", "--device", "cpu", "--false-alarm-rate", "0.5", *settings]
+    command = [
+        "fit",
+        "good",
+        "-o",
+        "killed.unmask",
+        "--detector",
+        "isstad",
+        "--device",
+        "cpu",
+        "--false-alarm-rate",
+        "0.5",
+        *settings,
+    ]
     victim = subprocess.Popen(
         [sys.executable, "-c", KILLABLE, *command], env=environment(), cwd=tmp_path, stderr=subprocess.DEVNULL
     )
@@ -300,7 +313,7 @@ def test_a_killed_fit_goes_on_and_ends_as_if_nothing_had_happened(tmp_path: Path
     assert not checkpoint.parent.exists()
     split = load(tmp_path / "good")
     whole = build(find("isstad"), "fast", steps)
-    whole.fit(ImageFiles(split.normals, whole.image_size), cpu())
+    whole.fit(ImageFiles(split.normals, Framing(whole.image_size)), cpu())
     _, found = read(tmp_path / "killed.unmask")
     for key, value in whole.learned().items():
         torch.testing.assert_close(torch.from_numpy(found[key]), value)

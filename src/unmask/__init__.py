@@ -5,22 +5,31 @@
     >>> result = inspector.inspect("new_part.png")    # doctest: +SKIP
     >>> result.is_anomalous, result.regions           # doctest: +SKIP
 
-Importing this package imports neither torch nor a plotting library.
+Importing this package imports neither torch nor NumPy.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unmask.errors import DependencyError, SettingError, UnmaskError
-from unmask.types import AnomalyResult, Region
 
 if TYPE_CHECKING:
     from unmask.judging import Judge
+    from unmask.types import AnomalyResult, Region
 
 __version__ = "0.1.0"
 __all__ = ["AnomalyResult", "Region", "UnmaskError", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """The result types, imported when they are asked for: `unmask --help` needs no NumPy."""
+    if name in ("AnomalyResult", "Region"):
+        from unmask import types
+
+        return getattr(types, name)
+    raise AttributeError(f"module 'unmask' has no attribute {name!r}")
 
 
 def load(path: str | Path, *, explain: bool = False) -> Judge:
