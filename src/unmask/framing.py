@@ -192,7 +192,10 @@ class Framed:
         self._taken += 1
 
     def map(self) -> Float[np.ndarray, "h w"]:
-        """The image's map, once all squares are added; where nothing was judged it has its least value."""
+        """The image's map, once all squares are added; where nothing was judged it has its least value.
+
+        Ask for it once: the weights are divided out in place, for a second map of a large image is a lot of memory.
+        """
         found = self._sum
         if self.framing.tile is not None:
             found /= self._weights(0)[:, None]
