@@ -65,7 +65,7 @@ class PatchCore(Detector):
         levels: tuple[int, ...] = (2, 3),
         selection: str = "greedy",
         coreset: float = 1.0,
-        bank_size: int = 2_000,
+        bank_size: int = 4_000,
         candidates: int = 100_000,
         smoothing: float = 8.0,
         peak: float = 0.01,
