@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tiny import FEATURES, SIZE, SSM_FEATURES, as_picture, planted, texture, write_dataset, write_textures
-from unmask.benchmark import evaluate
+from unmask.benchmark import evaluate, size_groups
 from unmask.datasets import load
 from unmask.errors import DatasetError
 from unmask.images import resize_map
@@ -100,6 +100,26 @@ def test_all_agreed_figures_are_there(inspector: Inspector, split: Split) -> Non
     assert figures["n_test"] == 6
     assert all(math.isfinite(figures[name]) for name in REQUIRED - {"detector", "dataset"})
     assert figures["ms_per_image"] > 0
+
+
+def test_recall_is_told_by_kind_and_by_size(inspector: Inspector, split: Split) -> None:
+    anomalous = [sample for sample in split.test if sample.anomalous]
+    renamed = {sample.path: replace(sample, kind=f"kind {i % 2}") for i, sample in enumerate(anomalous)}
+    mixed = replace(split, test=tuple(renamed.get(sample.path, sample) for sample in split.test))
+    scores = [inspector.inspect(sample.path).score for sample in anomalous]
+    threshold = float(np.sort(scores)[0])  # one defect is missed
+    strict = replace(inspector.calibration, threshold=threshold)
+    figures = evaluate(Inspector(inspector.detector, strict, inspector.framing, inspector.facts), mixed)
+    found = np.array(scores) > threshold
+    assert figures["recall_by_kind"] == {"kind 0": found[::2].mean(), "kind 1": found[1::2].mean()}
+    assert 0 < min(figures["recall_by_size"].values()) + max(figures["recall_by_size"].values()) < 2
+
+
+def test_sizes_come_in_thirds_the_smallest_first() -> None:
+    groups = size_groups(np.array([0.5, 0.001, 0.01, 0.4, 0.002, 0.02]))
+    assert groups.tolist() == ["larger", "up to 0.73 %", "to 15 %", "larger", "up to 0.73 %", "to 15 %"]
+    assert len(set(size_groups(np.array([0.1, 0.1])))) == 1
+    assert size_groups(np.array([])).tolist() == []
 
 
 def test_without_masks_pixel_figures_are_null(inspector: Inspector, split: Split, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from unmask import images, metrics
 from unmask.charts import Chart
@@ -33,22 +34,26 @@ class Measurement:
         self.split, self.eval_size = split, eval_size
         self.pixels = metrics.PixelMetrics() if split.has_masks else None
         self.results: list[tuple[float, bool, float]] = []
+        self.areas: list[float] = []  # of each sample's defects, as a share of its image; 0 = no mask
 
     def watch(self, results: Iterable[AnomalyResult]) -> Iterator[AnomalyResult]:
         """Pass results on, measuring each."""
         for sample, result in zip(self.split.test, results, strict=True):
             self.results.append((result.score, result.is_anomalous, result.milliseconds["total"]))
-            if self.pixels is not None:
-                self._measure_pixels(self.pixels, sample, result)
+            self.areas.append(0.0 if self.pixels is None else self._measure_pixels(self.pixels, sample, result))
             yield result
 
-    def _measure_pixels(self, pixels: metrics.PixelMetrics, sample: Sample, result: AnomalyResult) -> None:
+    def _measure_pixels(self, pixels: metrics.PixelMetrics, sample: Sample, result: AnomalyResult) -> float:
+        """Count an image's pixels; the share of them that is a defect."""
         h, w = result.map.shape if self.eval_size is None else (self.eval_size, self.eval_size)
         anomaly_map = result.map if self.eval_size is None else images.resize_map(result.map, h, w)
         if sample.saturation and self.eval_size is None:
-            pixels.update(anomaly_map, read_masks(sample), sample.saturation)
-        else:
-            pixels.update(anomaly_map, read_mask(sample, h, w))
+            masks = read_masks(sample)
+            pixels.update(anomaly_map, masks, sample.saturation)
+            return float(np.logical_or.reduce(masks).mean())
+        mask = read_mask(sample, h, w)
+        pixels.update(anomaly_map, mask)
+        return float(mask.mean())
 
     def figures(self, inspector: Judge) -> dict[str, Any]:
         """The figures of `metrics.json`; None where there are no masks or only one class."""
@@ -77,7 +82,19 @@ class Measurement:
             "false_alarm_rate": at_ours.false_alarm_rate,
             "recall": at_ours.recall,
             "precision": at_ours.precision,
+            **self._recalls(labels),
             "ms_per_image": float(np.mean([ms for _, _, ms in self.results])),
+        }
+
+    def _recalls(self, labels: np.ndarray) -> dict[str, dict[str, float] | None]:
+        """Recall at the calibrated threshold for each kind of defect, and for small, middle and large ones."""
+        flagged = np.array([is_anomalous for _, is_anomalous, _ in self.results])
+        kinds = np.array([sample.kind for sample in self.split.test])
+        areas = np.array(self.areas)
+        marked = labels & (areas > 0)
+        return {
+            "recall_by_kind": metrics.share_by_group(flagged[labels], kinds[labels]) or None,
+            "recall_by_size": metrics.share_by_group(flagged[marked], size_groups(areas[marked])) or None,
         }
 
     def curves(self) -> list[Chart]:
@@ -91,6 +108,13 @@ class Measurement:
             charts.append(Chart("Pixels: ROC", "false-positive rate of pixels", "recall of pixels", *found.roc))
             charts.append(Chart("Regions: PRO", "false-positive rate of pixels", "overlap of regions", *found.pro, 0.3))
         return charts
+
+
+def size_groups(areas: Float[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+    """Names for defects by the share of the image that they cover: three groups of about as many images each."""
+    low, high = np.quantile(areas, [1 / 3, 2 / 3]) if len(areas) else (0.0, 0.0)
+    names = [f"up to {100 * low:.2g} %", f"to {100 * high:.2g} %", "larger"]
+    return np.array(names)[np.searchsorted([low, high], areas)]
 
 
 def evaluate(

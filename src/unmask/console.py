@@ -63,6 +63,8 @@ def shown(value: object) -> str:
     """A figure or fact as people read it."""
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {shown(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return " - ".join(shown(one) for one in value)
     return "-" if value is None else str(value)

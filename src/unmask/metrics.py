@@ -107,6 +107,11 @@ def at_threshold(scores: Float[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]
     )
 
 
+def share_by_group(flags: Bool[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"]) -> dict[str, float]:
+    """The share of each group that is flagged, groups in the order in which they first come."""
+    return {str(group): float(flags[groups == group].mean()) for group in dict.fromkeys(groups.tolist())}
+
+
 def bootstrap_interval(
     scores: Float[np.ndarray, " n"],
     labels: Bool[np.ndarray, " n"],
