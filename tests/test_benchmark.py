@@ -153,6 +153,8 @@ def test_the_report_holds_what_was_measured(inspector: Inspector, split: Split, 
     figures = evaluate(inspector, split, tmp_path / "report")
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert names == {"index.html", "results.json", "results.parquet", "metrics.json"}
+    by_kind = ", ".join(f"{kind}: {100 * share:.0f} %" for kind, share in figures["recall_by_kind"].items())
+    assert by_kind in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     kept = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert kept == json.loads(json.dumps(figures))
     results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))["results"]

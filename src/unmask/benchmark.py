@@ -145,7 +145,11 @@ def evaluate(
         return measurement.figures(inspector)
 
     def summary() -> Summary:
-        shown = {k: v for k, v in measurement.figures(inspector).items() if isinstance(v, float | int | None)}
+        found = measurement.figures(inspector)
+        shown: dict[str, float | int | str | None] = {
+            name: value for name, value in found.items() if isinstance(value, float | int | None)
+        }
+        shown |= {name: _in_words(value) for name, value in found.items() if isinstance(value, dict)}
         return Summary(shown, measurement.curves(), [sample.kind for sample in split.test])
 
     facts = {**inspector.facts, "test set": f"{split.name} ({split.layout})"}
@@ -155,6 +159,10 @@ def evaluate(
     figures = measurement.figures(inspector)
     _write_json(page.with_name("metrics.json"), figures)
     return figures
+
+
+def _in_words(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name}: {100 * share:.0f} %" for name, share in shares.items())
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
