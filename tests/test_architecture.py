@@ -42,7 +42,7 @@ FLOORS = (
     ("export",),
     ("charts", "histogram"),
     ("metrics", "report"),
-    ("benchmark",),
+    ("benchmark", "comparison"),
     ("console",),
     ("cli",),
     ("__main__",),

@@ -204,6 +204,25 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A file of results: rows of detectors, data sets and seeds.")],
+    second: Annotated[Path, typer.Argument(help="Another, of the same data sets and seeds.")],
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 if the second is really worse.")
+    ] = False,
+) -> None:
+    """Say which differences between two runs of a benchmark are more than chance."""
+    from unmask import comparison
+
+    with _torch():
+        found = comparison.compare(comparison.rows_of(first), comparison.rows_of(second))
+    for difference in found:
+        typer.echo(difference.sentence())
+    if fail_on_regression and any(one.real and one.mean < 0 for one in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
     """Print everything that a model file says about itself."""
     from unmask.runtime import facts_of

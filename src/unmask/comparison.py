@@ -1,0 +1,174 @@
+"""Two runs of a benchmark side by side: which differences are more than chance.
+
+Rows are paired by data set and seed. A data set counts as a whole: seeds of one set are no independent witnesses.
+
+- The interval: data sets are drawn with replacement, and in each its seeds (percentile bootstrap, Efron 1979).
+- The p-value: Wilcoxon's signed-rank test over the data sets' means (Demšar, JMLR 2006), corrected over all that is
+  compared at once (Holm 1979).
+
+A difference is called real if the interval leaves out 0 and p is below 0.05. Five data sets can never reach that p.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from unmask.errors import DatasetError
+
+METRICS = {"image_auroc": "image AUROC", "image_ap": "image AP", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+LEVEL = 0.05
+DRAWS = 2000
+
+Rows = Sequence[Mapping[str, Any]]
+ByDataset = Mapping[str, Float[np.ndarray, " seeds"]]
+
+
+class Difference(NamedTuple):
+    """What the second run has more than the first.
+
+    Attributes:
+        methods: of the first and of the second.
+        metric: a name in `METRICS`.
+        datasets, pairs: how many data sets, and rows of each run.
+        mean: of the data sets' mean differences.
+        low, high: the 95 % interval of that mean.
+        p: of Wilcoxon's test, two-sided, corrected.
+    """
+
+    methods: tuple[str, str]
+    metric: str
+    datasets: int
+    pairs: int
+    mean: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def real(self) -> bool:
+        """Whether it is more than chance."""
+        return self.p < LEVEL and (self.low > 0 or self.high < 0)
+
+    def sentence(self) -> str:
+        """In plain words."""
+        first, second = self.methods
+        whose = first if first == second else f"{second} against {first}"
+        found = f"{METRICS[self.metric]} {100 * self.mean:+.2f} ({100 * self.low:+.2f} to {100 * self.high:+.2f})"
+        on = f"on {self.datasets} data sets, {self.pairs} pairs, p = {self.p:.2g}"
+        if self.real:
+            return f"{whose}: {found} {on}: really {'better' if self.mean > 0 else 'worse'}"
+        return f"{whose}: {found} {on}: no difference that these data sets can show"
+
+
+def compare(first: Rows, second: Rows) -> list[Difference]:
+    """Compare the methods that both runs hold; or the only one of each, whatever they are called.
+
+    Args:
+        first: rows as `benchmarks/run.py` writes them: dataset, fingerprint, seed, detector, preset, settings, figures.
+        second: likewise.
+
+    Returns:
+        A difference for each method and metric that can be paired, p-values corrected over all of them.
+
+    Raises:
+        DatasetError: nothing can be paired, or a data set is not the same in both.
+    """
+    found = [
+        _difference(methods, metric, by_dataset)
+        for methods, ours, theirs in _pairs(_by_method(first), _by_method(second))
+        for metric in METRICS
+        if (by_dataset := _differences(ours, theirs, metric))
+    ]
+    if not found:
+        raise DatasetError("the two runs share no method, data set and seed; give runs of the same data sets and seeds")
+    corrected = holm([one.p for one in found])
+    return [one._replace(p=p) for one, p in zip(found, corrected, strict=True)]
+
+
+def rows_of(path: Path) -> Rows:
+    """The rows of a file of results.
+
+    Raises:
+        DatasetError: it cannot be read, or holds none.
+    """
+    try:
+        rows: Rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        _by_method(rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path} is no file of results ({error}); give one that make bench wrote") from error
+    return rows
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for being many: the smallest times n, the next times n - 1, and so on, never falling."""
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def _by_method(rows: Rows) -> dict[str, dict[tuple[str, int], Mapping[str, Any]]]:
+    """Method -> (data set, seed) -> row."""
+    methods: dict[str, dict[tuple[str, int], Mapping[str, Any]]] = defaultdict(dict)
+    for row in rows:
+        changed = "".join(f" {name}={value}" for name, value in row["settings"].items())
+        methods[f"{row['detector']} {row['preset']}{changed}"][row["dataset"], row["seed"]] = row
+    return methods
+
+
+def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any, Any]]:
+    if len(first) == len(second) == 1:
+        (a, ours), (b, theirs) = *first.items(), *second.items()
+        yield (a, b), ours, theirs
+        return
+    for name in first:
+        if name in second:
+            yield (name, name), first[name], second[name]
+
+
+def _differences(first: Mapping[Any, Any], second: Mapping[Any, Any], metric: str) -> ByDataset:
+    """Data set -> second minus first, a value a seed."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for (dataset, seed), row in first.items():
+        other = second.get((dataset, seed))
+        if other is None or row[metric] is None or other[metric] is None:
+            continue
+        if row["fingerprint"] != other["fingerprint"]:
+            raise DatasetError(f"{dataset}, seed {seed}: its files differ between the two runs; run one of them again")
+        found[dataset].append(other[metric] - row[metric])
+    return {dataset: np.array(values) for dataset, values in found.items()}
+
+
+def _difference(methods: tuple[str, str], metric: str, by_dataset: ByDataset) -> Difference:
+    means = np.array([values.mean() for values in by_dataset.values()])
+    low, high = np.quantile(_drawn(by_dataset), [LEVEL / 2, 1 - LEVEL / 2])
+    pairs = sum(len(values) for values in by_dataset.values())
+    return Difference(
+        methods, metric, len(means), pairs, float(means.mean()), float(low), float(high), _wilcoxon(means)
+    )
+
+
+def _drawn(by_dataset: ByDataset, seed: int = 0) -> Float[np.ndarray, " draws"]:
+    """Means over data sets of means over seeds, both drawn with replacement."""
+    generator = np.random.default_rng(seed)
+    redrawn = [generator.choice(values, (DRAWS, len(values), len(by_dataset))) for values in by_dataset.values()]
+    means = np.stack([one.mean(1) for one in redrawn])  # data set, draw, place
+    chosen = generator.integers(len(means), size=(DRAWS, len(means)))
+    drawn: Float[np.ndarray, " draws"] = means[chosen, np.arange(DRAWS)[:, None], np.arange(len(means))].mean(1)
+    return drawn
+
+
+def _wilcoxon(differences: Float[np.ndarray, " n"]) -> float:
+    """Of the differences that are not 0; 1 if there are none."""
+    from scipy.stats import wilcoxon
+
+    moved = differences[differences != 0]
+    return float(wilcoxon(moved).pvalue) if len(moved) else 1.0
