@@ -35,12 +35,13 @@ COLUMNS = {
 
 def benchmark_table(results: Path = RESULTS) -> str:
     """The rows of results/*.json as `benchmarks/run.py` writes them: a line for each data set, means over its seeds."""
+    from unmask.comparison import method_of
+
     groups, makings = defaultdict(list), []
     for path in sorted(results.glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
         for row in found.get("rows", []):
-            changed = "".join(f" {name}={value}" for name, value in row["settings"].items())
-            groups[row["dataset"], f"{row['detector']} {row['preset']}{changed}"].append(row)
+            groups[row["dataset"], method_of(row)].append(row)
             where = f"{row['cores']} cores of {row['processor']}, torch {row['versions']['torch']}"
             makings.append(f"`{found['command']}` at commit {row['commit']} on {where}.")
     if not groups:

@@ -106,6 +106,11 @@ def rows_of(path: Path) -> Rows:
     return rows
 
 
+def method_of(row: Mapping[str, Any]) -> str:
+    """The detector, preset and changed settings of a row, in one name."""
+    return " ".join([row["detector"], row["preset"], *(f"{name}={value}" for name, value in row["settings"].items())])
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for being many: the smallest times n, the next times n - 1, and so on, never falling."""
     corrected, largest = [0.0] * len(p_values), 0.0
@@ -119,8 +124,7 @@ def _by_method(rows: Rows) -> dict[str, dict[tuple[str, int], Mapping[str, Any]]
     """Method -> (data set, seed) -> row."""
     methods: dict[str, dict[tuple[str, int], Mapping[str, Any]]] = defaultdict(dict)
     for row in rows:
-        changed = "".join(f" {name}={value}" for name, value in row["settings"].items())
-        methods[f"{row['detector']} {row['preset']}{changed}"][row["dataset"], row["seed"]] = row
+        methods[method_of(row)][row["dataset"], row["seed"]] = row
     return methods
 
 
