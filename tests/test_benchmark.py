@@ -112,6 +112,7 @@ def test_recall_is_told_by_kind_and_by_size(inspector: Inspector, split: Split) 
     figures = evaluate(Inspector(inspector.detector, strict, inspector.framing, inspector.facts), mixed)
     found = np.array(scores) > threshold
     assert figures["recall_by_kind"] == {"kind 0": found[::2].mean(), "kind 1": found[1::2].mean()}
+    assert next(iter(figures["recall_by_size"])).startswith("up to")
     assert 0 < min(figures["recall_by_size"].values()) + max(figures["recall_by_size"].values()) < 2
 
 

@@ -91,7 +91,8 @@ class Measurement:
         flagged = np.array([is_anomalous for _, is_anomalous, _ in self.results])
         kinds = np.array([sample.kind for sample in self.split.test])
         areas = np.array(self.areas)
-        marked = labels & (areas > 0)
+        marked = np.argsort(areas, kind="stable")  # the smallest first
+        marked = marked[(labels & (areas > 0))[marked]]
         return {
             "recall_by_kind": metrics.share_by_group(flagged[labels], kinds[labels]) or None,
             "recall_by_size": metrics.share_by_group(flagged[marked], size_groups(areas[marked])) or None,
