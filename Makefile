@@ -55,7 +55,7 @@ check: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready-dev
 	$(SAY) 'measuring'
-	$(BIN)/python benchmarks/run.py $(ARGS)
+	$(BIN)/unmask bench $(ARGS)
 
 docs: $(VENV)/.ready-dev
 	$(SAY) 'writing the tables of README.md and docs/'

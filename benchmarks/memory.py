@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from run import RESULTS, machine, write
+from unmask.benchmark.cost import machine
+from unmask.benchmark.results import write
 
+RESULTS = Path(__file__).parent / "results"
 LIMIT = "1GB"
 TINY = ["--set", "backbone=tiny", "--set", "image_size=64", "--set", "fre.levels=2,3"]
 

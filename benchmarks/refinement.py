@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from run import RESULTS, machine, write
+from unmask.benchmark.cost import machine
+from unmask.benchmark.results import write
 from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.inspector import ImageFiles
@@ -24,6 +25,7 @@ from unmask.metrics import auroc
 from unmask.training import Training
 from unmask.types import Sample
 
+RESULTS = Path(__file__).parent / "results"
 PASSES = (1, 2, 3)
 
 

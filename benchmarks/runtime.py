@@ -17,11 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from run import RESULTS, machine, write
+from unmask.benchmark.cost import machine
+from unmask.benchmark.results import write
 from unmask.datasets import load
 from unmask.images import decode
 from unmask.runtime import Runtime
 
+RESULTS = Path(__file__).parent / "results"
 ROUNDS = 5
 
 

@@ -35,7 +35,7 @@ COLUMNS = {
 
 def benchmark_table(results: Path = RESULTS) -> str:
     """The rows of results/*.json as `benchmarks/run.py` writes them: a line for each data set, means over its seeds."""
-    from unmask.comparison import method_of
+    from unmask.benchmark.methods import method_of
 
     groups, makings = defaultdict(list), []
     for path in sorted(results.glob("*.json")):

@@ -42,8 +42,14 @@ FLOORS = (
     ("export",),
     ("charts", "histogram"),
     ("metrics", "report"),
-    ("benchmark", "comparison"),
+    ("benchmark", "benchmark.methods", "benchmark.anomalib_worker"),
+    ("benchmark.comparison", "benchmark.cost", "benchmark.measurement", "benchmark.robustness"),
+    ("benchmark.foreign", "benchmark.leaks", "benchmark.results"),
+    ("benchmark.row", "benchmark.summary"),
+    ("benchmark.running",),
     ("console",),
+    ("arguments",),
+    ("measuring",),
     ("cli",),
     ("__main__",),
 )
@@ -56,8 +62,8 @@ LABEL_NAMES = {"Sample", "anomalous", "read_mask", "read_masks", "has_masks"}
 LABEL_ATTRIBUTES = {"masks", "saturation", "test"}
 LABEL_ROOMS = ("types", "datasets", "samples", "metrics", "benchmark")
 LABEL_EXCEPTIONS = {
-    ("cli", "test"): "counts the test images for a note",
-    ("cli", "has_masks"): "says why there are no pixel metrics",
+    ("arguments", "test"): "counts the test images for a note",
+    ("measuring", "has_masks"): "says why there are no pixel metrics",
 }
 
 

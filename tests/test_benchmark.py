@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tiny import FEATURES, SIZE, SSM_FEATURES, as_picture, planted, texture, write_dataset, write_textures
-from unmask.benchmark import evaluate, size_groups
+from unmask.benchmark.measurement import evaluate, size_groups
 from unmask.datasets import load
 from unmask.errors import DatasetError
 from unmask.images import resize_map
@@ -107,7 +107,7 @@ def test_recall_is_told_by_kind_and_by_size(inspector: Inspector, split: Split) 
     renamed = {sample.path: replace(sample, kind=f"kind {i % 2}") for i, sample in enumerate(anomalous)}
     mixed = replace(split, test=tuple(renamed.get(sample.path, sample) for sample in split.test))
     scores = [inspector.inspect(sample.path).score for sample in anomalous]
-    threshold = float(np.sort(scores)[0])  # one defect is missed
+    threshold = float(np.sort(scores)[:2].mean())  # one defect is missed
     strict = replace(inspector.calibration, threshold=threshold)
     figures = evaluate(Inspector(inspector.detector, strict, inspector.framing, inspector.facts), mixed)
     found = np.array(scores) > threshold

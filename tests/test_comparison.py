@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unmask.benchmark.comparison import compare, holm
+from unmask.benchmark.results import rows_of
 from unmask.cli import main
-from unmask.comparison import compare, holm, rows_of
 from unmask.errors import DatasetError
 
 SETS = [f"set {i}" for i in range(8)]

@@ -9,6 +9,7 @@ sets.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
@@ -21,6 +22,7 @@ from unmask.components import Runs, components
 from unmask.errors import CalibrationError, SettingError
 from unmask.types import Region
 
+DEFAULT_RATE = 0.05
 _EXTREMES = (np.minimum, np.minimum, np.maximum, np.maximum)  # of a box: x0, y0, x1, y1
 
 
@@ -123,6 +125,28 @@ def best_rate(n: int) -> float:
     """The least false-alarm rate that n >= 1 held-out images can promise, rounded up to 3 decimals (more from 99)."""
     scale: int = 10 ** max(3, len(str(n + 1)) + 1)
     return math.ceil(Fraction(scale, n + 1)) / scale
+
+
+def rate_for(n: int, wanted: float | None) -> float:
+    """The rate to promise with n held-out images, checked before any training.
+
+    Args:
+        n: how many there are.
+        wanted: in (0, 1); None = 0.05, or with a warning the best that n can promise.
+
+    Raises:
+        CalibrationError: n is too small for what was wanted, or 0.
+    """
+    rate = DEFAULT_RATE if wanted is None else wanted
+    needed = images_needed(rate)
+    if n >= needed:
+        return rate
+    message = f"a false-alarm rate of {rate:g} needs at least {needed} held-out normal images, got {n}"
+    if wanted is not None or n == 0:
+        least = "" if n == 0 else f" or ask for a rate of {best_rate(n):g} or more"
+        raise CalibrationError(f"{message}; give more images{least}")
+    warnings.warn(f"{message}; the best that can be promised is {best_rate(n):g}, and that is used", stacklevel=3)
+    return best_rate(n)
 
 
 def regions(

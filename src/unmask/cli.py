@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from unmask.console import console, fail, note, progress_bars, shown, warn
-from unmask.errors import DatasetError, DependencyError, SettingError, UnmaskError
+from unmask import measuring
+from unmask.arguments import check_writable, loaded, needs_torch, opened, pairs_of
+from unmask.console import fail, note, progress_bars, shown, warn
+from unmask.errors import DatasetError, SettingError, UnmaskError
+from unmask.measuring import Report
 
 if TYPE_CHECKING:
     from unmask.inspector import Inspector
-    from unmask.judging import Judge
-    from unmask.types import AnomalyResult, Split
+    from unmask.types import AnomalyResult
 
 app = typer.Typer(
     help="Learn what good images look like, then show what does not belong in a new one.",
@@ -33,7 +33,6 @@ app = typer.Typer(
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)  # of click, or of the copy of it inside typer
 
-Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 
 
@@ -70,9 +69,9 @@ def fit(
     """Learn from good images; write a model file."""
     if output.is_dir():
         raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
-    _check_writable(output)
-    split = _load(source, seed)
-    with _torch(), progress_bars() as progress:
+    check_writable(output)
+    split = loaded(source, seed)
+    with needs_torch(), progress_bars() as progress:
         from unmask.inspector import Inspector
         from unmask.training import Training, is_main_process
 
@@ -85,7 +84,7 @@ def fit(
             split.held_out,
             detector=detector,
             preset=preset,
-            settings=_pairs(settings),
+            settings=pairs_of(settings),
             false_alarm_rate=false_alarm_rate,
             training=training,
             source=f"{split.name} ({split.layout})",
@@ -121,8 +120,8 @@ def inspect(
     if explain and report is None:
         raise SettingError("--explain came without --report, which its pictures go to; add --report FOLDER")
     paths = _image_files(images)
-    _check_writable(report)
-    inspector = _open(model, explain=explain)
+    check_writable(report)
+    inspector = opened(model, explain=explain)
     seen: list[bool] = []
     results = _printed(inspector.inspect_many(paths, explain=explain), seen, as_json)
     if report is None:
@@ -165,7 +164,7 @@ def export(
             "Note: the images it was fitted on are not there any more; only a built-in picture is compared. "
             "Give --images GOOD to compare on real ones."
         )
-    with _torch():
+    with needs_torch():
         from unmask.export import export as write
 
         done = write(model, output, to=to, precision=precision, images=held_out)
@@ -176,50 +175,9 @@ def export(
     )
 
 
-@app.command()
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit, or unmask export.")],
-    dataset: Annotated[Path, typer.Argument(help="A data set with a labelled test part.")],
-    report: Report = None,
-    eval_size: Annotated[int | None, typer.Option(help="Pixel metrics at this size; default: the masks' own.")] = None,
-) -> None:
-    """Measure a model on labelled test images, once, at the threshold it already has."""
-    _check_writable(report)
-    inspector = _open(model)
-    split = _load(dataset, inspector.facts["seed"])
-    from rich.progress import track
-
-    from unmask.benchmark import evaluate as measure
-
-    def progress(paths: Iterable[Path]) -> Iterable[Path]:
-        return track(list(paths), "inspect", console=console(), transient=True)
-
-    figures = measure(inspector, split, report, eval_size=eval_size, progress=progress)
-    for key, value in figures.items():
-        typer.echo(f"{key:26} {shown(value)}")
-    if not split.has_masks:
-        note(f"{split.name} has no ground-truth masks, so there are no pixel metrics.")
-    if report is not None:
-        note(f"Report: {report / 'index.html'}")
-
-
-@app.command()
-def compare(
-    first: Annotated[Path, typer.Argument(help="A file of results: rows of detectors, data sets and seeds.")],
-    second: Annotated[Path, typer.Argument(help="Another, of the same data sets and seeds.")],
-    fail_on_regression: Annotated[
-        bool, typer.Option("--fail-on-regression", help="Exit with 1 if the second is really worse.")
-    ] = False,
-) -> None:
-    """Say which differences between two runs of a benchmark are more than chance."""
-    from unmask import comparison
-
-    with _torch():
-        found = comparison.compare(comparison.rows_of(first), comparison.rows_of(second))
-    for difference in found:
-        typer.echo(difference.sentence())
-    if fail_on_regression and any(one.real and one.mean < 0 for one in found):
-        raise typer.Exit(1)
+app.command()(measuring.evaluate)
+app.command()(measuring.bench)
+app.command()(measuring.compare)
 
 
 @app.command()
@@ -242,7 +200,7 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
 @app.command()
 def detectors() -> None:
     """List the detectors, their presets and settings."""
-    with _torch():
+    with needs_torch():
         from unmask.detectors import DETECTORS, settings
     for detector in DETECTORS:
         typer.echo(f"{detector.name}: {detector.paper}")
@@ -276,7 +234,7 @@ def demo(
     note(f"Drew {out / 'part'}: 100 good parts to learn from, 35 to judge.")
     model = out / "part.unmask"
     fit(out / "part", model, seed=seed)
-    evaluate(model, out / "part", out / "report")
+    measuring.evaluate(model, out / "part", out / "report")
 
 
 def main() -> None:
@@ -299,35 +257,6 @@ def _usage(error: Any) -> str:
     return f"{error.format_message()} See: {command} --help"
 
 
-@contextmanager
-def _torch() -> Iterator[None]:
-    """Say what to install where torch or its company is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise DependencyError(
-            f"{error.name} is not installed, and this command needs it; run: pip install 'unmask[train]'"
-        ) from error
-
-
-def _load(source: Path, seed: int) -> Split:
-    from unmask.datasets import load
-
-    split = load(source, seed=seed)
-    counts = f"{len(split.normals)} good images to learn from, {len(split.held_out)} held out"
-    note(f"{split.name}: {split.layout}; {counts}, {len(split.test)} to test on.")
-    for warning in split.warnings:
-        note(f"Note: {warning}")
-    return split
-
-
-def _open(model: Path, *, explain: bool = False) -> Judge:
-    """By the runtime where it can, without torch; with torch where steps are to be told."""
-    from unmask import load
-
-    return load(model, explain=explain)
-
-
 def _held_out(facts: Mapping[str, Any]) -> tuple[Path, ...]:
     """The held-out images of the fit, if its folder is still as it was."""
     from unmask.datasets import load
@@ -343,15 +272,6 @@ def _megabytes(path: Path) -> float:
     """A model's size on the disk, with the weights that lie beside an .xml file."""
     files = {path, path.with_suffix(".bin") if path.suffix == ".xml" else path}
     return sum(file.stat().st_size for file in files) / 1e6
-
-
-def _check_writable(place: Path | None) -> None:
-    """Before hours of work, not after them."""
-    if place is None:
-        return
-    nearest = next(path for path in (place.resolve(), *place.resolve().parents) if path.exists())
-    if not os.access(nearest, os.W_OK) or not (nearest.is_dir() or nearest == place.resolve()):
-        raise SettingError(f"{place} cannot be written: {nearest} does not allow it; give another place")
 
 
 def _checkpoints(output: Path, resume: bool) -> Path:
@@ -372,13 +292,6 @@ def _bytes(text: str | None) -> int | None:
     if found is None:
         raise SettingError(f"max-memory {text} is no amount of memory; give one such as 1GB or 800MB")
     return int(float(found[1]) * {"M": 1e6, "G": 1e9}[found[2].upper()])
-
-
-def _pairs(settings: list[str] | None) -> dict[str, str]:
-    pairs = [text.partition("=") for text in settings or []]
-    if wrong := [name for name, sign, _ in pairs if not sign]:
-        raise SettingError(f"--set {wrong[0]} has no value; write --set {wrong[0]}=VALUE")
-    return {name: value for name, _, value in pairs}
 
 
 def _image_files(given: list[Path]) -> list[Path]:

@@ -9,6 +9,7 @@
     ├── ModelFileError       a model file that is damaged, foreign or too new
     ├── WeightsError         pre-trained weights that are missing or of another layout
     ├── DependencyError      an optional part that is not installed
+    ├── ForeignError         somebody else's detector that failed or wrote no maps
     └── TrainingStopped      a fit that was interrupted and can be resumed
 
 Each message is one line: what came, what was wanted, what to do. The command line prints it and exits with 2.
@@ -49,6 +50,10 @@ class WeightsError(UnmaskError):
 
 class DependencyError(UnmaskError):
     """An optional dependency is needed and not installed."""
+
+
+class ForeignError(UnmaskError):
+    """A command that stands for a detector failed, or wrote what is no map."""
 
 
 class TrainingStopped(UnmaskError):  # noqa: N818 - nothing went wrong

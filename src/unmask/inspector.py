@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,16 +19,14 @@ from torch import Tensor
 
 import unmask
 from unmask import images, modelfile, self_test
-from unmask.calibration import Calibration, best_rate, images_needed
+from unmask.calibration import Calibration, rate_for
 from unmask.detectors import Detector, build, find, make
-from unmask.errors import CalibrationError, ImageError, ModelFileError
+from unmask.errors import ImageError, ModelFileError
 from unmask.features import check_memory
 from unmask.framing import Framed, Framing, region_of
 from unmask.judging import Judge, Said, framed_and_judged
 from unmask.training import Training
 from unmask.types import Step
-
-DEFAULT_RATE = 0.05
 
 
 class ImageFiles:
@@ -122,7 +119,7 @@ class Inspector(Judge):
             ImageError: some images cannot be read; all of them are named (likewise).
             SettingError, WeightsError, TrainingStopped: see there.
         """
-        rate = _rate(len(held_out), false_alarm_rate)
+        rate = rate_for(len(held_out), false_alarm_rate)
         made = make(detector, preset, settings or {})
         place = {} if region is None else region_of(region)
         framing = Framing(made.image_size, resize=resize, tile=tile, overlap=overlap, **place)
@@ -153,7 +150,7 @@ class Inspector(Judge):
 
     def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> Said:
         """Score squares, RGB in [0, 1]."""
-        return _said(self.detector, squares)
+        return said(self.detector, squares)
 
     def explain_square(self, square: Float[np.ndarray, "3 s s"]) -> Sequence[Step]:
         """The steps that led to a square's map, as the detector tells them."""
@@ -194,20 +191,6 @@ class Inspector(Judge):
         return inspector
 
 
-def _rate(n: int, wanted: float | None) -> float:
-    """The rate to promise, checked before any training."""
-    rate = DEFAULT_RATE if wanted is None else wanted
-    needed = images_needed(rate)
-    if n >= needed:
-        return rate
-    message = f"a false-alarm rate of {rate:g} needs at least {needed} held-out normal images, got {n}"
-    if wanted is not None or n == 0:
-        least = "" if n == 0 else f" or ask for a rate of {best_rate(n):g} or more"
-        raise CalibrationError(f"{message}; give more images{least}")
-    warnings.warn(f"{message}; the best that can be promised is {best_rate(n):g}, and that is used", stacklevel=3)
-    return best_rate(n)
-
-
 def _check_readable(paths: Sequence[Path], framing: Framing, training: Training) -> None:
     """Decode every image once, for a header says nothing of what follows it, and training may take hours."""
     bad, start = [], time.monotonic()
@@ -222,7 +205,8 @@ def _check_readable(paths: Sequence[Path], framing: Framing, training: Training)
         raise ImageError(f"{len(bad)} of {len(paths)} images cannot be used: {' | '.join(bad)}")
 
 
-def _said(detector: Detector, squares: Float[np.ndarray, "b 3 s s"]) -> Said:
+def said(detector: Detector, squares: Float[np.ndarray, "b 3 s s"]) -> Said:
+    """A detector's prediction, in NumPy."""
     prediction = detector.predict(torch.from_numpy(squares))
     restored = None if prediction.restored is None else prediction.restored.numpy()
     return Said(prediction.maps.numpy(), prediction.scores.numpy(), restored)
@@ -236,7 +220,7 @@ def _calibrate(
 
     def maps() -> Iterator[np.ndarray]:
         start = time.monotonic()
-        for _, framed, _ in framed_and_judged(partial(_said, detector), framing, held_out):
+        for _, framed, _ in framed_and_judged(partial(said, detector), framing, held_out):
             for one in framed:
                 scores.append(one.score)
                 yield one.map()

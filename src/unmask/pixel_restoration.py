@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -61,7 +61,16 @@ class PixelRestoration(nn.Module):
 
     # --- learning ---------------------------------------------------------------------------------------------------
 
-    def learn(self, images: Images, trainer: Trainer, *, steps: int, batch: int, lr: float) -> None:
+    def learn(
+        self,
+        images: Images,
+        trainer: Trainer,
+        *,
+        steps: int,
+        batch: int,
+        lr: float,
+        show: Callable[[int], None] | None = None,
+    ) -> None:
         """Train on triplets (masked image, mask, original), one scale a step.
 
         Args:
@@ -70,6 +79,7 @@ class PixelRestoration(nn.Module):
             steps: of the optimiser.
             batch: images of a step, each under all its masks.
             lr: highest learning rate.
+            show: see `Trainer.run`.
         """
         self.kept = encode(images, lambda stack: stack, stage="read", training=trainer.training)
         learned = torch.arange(len(images))[torch.arange(len(images)) % ASIDE != 0]
@@ -89,6 +99,7 @@ class PixelRestoration(nn.Module):
             lr=lr,
             betas=(0.9, 0.999),
             weight_decay=1e-5,
+            show=show,
         )
 
     def unseen(self, most: int = 50) -> Iterator[tuple[ConditionalAutoencoder, Float[Tensor, "b 3 s s"]]]:

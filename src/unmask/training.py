@@ -37,6 +37,18 @@ def silent(stage: str, done: int, total: int, seconds_left: float) -> None:
     """Report nothing."""
 
 
+@runtime_checkable
+class Look(Protocol):
+    """Shown a detector in the middle of its training; what it finds never reaches the fit."""
+
+    def __call__(self, detector: Any, step: int, steps: int) -> None:
+        """`detector` can predict, and has done `step` of `steps`."""
+
+
+LOOKS = 5
+"""How often a training is shown, evenly over its last stage, the end excluded."""
+
+
 @dataclass(frozen=True)
 class Training:
     """How a fit is run; what is learned belongs to the detector.
@@ -52,6 +64,7 @@ class Training:
         identity: what a checkpoint must agree on (settings and images), so that nothing foreign is resumed.
         max_memory: bytes that the whole process may use; what does not fit goes to a file. None = 1 GB of features.
         progress: told of each step.
+        look: shown the detector in the middle of its last stage, by those that train in steps; None = nobody.
     """
 
     seed: int = 0
@@ -64,6 +77,7 @@ class Training:
     identity: str = ""
     max_memory: int | None = None
     progress: Progress = field(default=silent, compare=False)
+    look: Look | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda", "mps"):
@@ -117,6 +131,7 @@ class Trainer:
         weight_decay: float = 0.05,
         warm_up: float = 0.1,
         time_share: float = 1.0,
+        show: Callable[[int], None] | None = None,
     ) -> None:
         """Train `module` in place: AdamW, linear warm-up, half a cosine down to 0.
 
@@ -131,6 +146,7 @@ class Trainer:
             weight_decay: of matrices; biases and norms have none.
             warm_up: share of the stage over which the rate rises.
             time_share: of `max_minutes` that this stage may use.
+            show: called with the step `LOOKS` times on the way, if the training has a `look`; it may predict.
 
         Raises:
             TrainingStopped: Ctrl-C; the last step is kept in the checkpoint.
@@ -150,6 +166,7 @@ class Trainer:
                 fast_optimiser.step()
                 fast_optimiser.zero_grad()
                 clock.tick()
+                self._show(show, module, clock.done, steps)
                 self.training.progress(stage, clock.done, steps, clock.seconds_left())
                 if clock.due(CHECKPOINT_SECONDS):
                     self._keep(stage, module, optimiser, clock.done, clock.seconds())
@@ -159,6 +176,15 @@ class Trainer:
         module.eval()
         self._keep(stage, module, optimiser, steps, clock.seconds())
         self.training.progress(stage, steps, steps, 0.0)
+
+    def _show(self, show: Callable[[int], None] | None, module: nn.Module, step: int, steps: int) -> None:
+        """Leave the random numbers and the mode of the module as they were."""
+        places = {round(steps * i / (LOOKS + 1)) for i in range(1, LOOKS + 1)}
+        if show is None or self.training.look is None or step not in places:
+            return
+        with torch.random.fork_rng(devices=[]):
+            show(step)
+        module.train()
 
     def _mine(self, part: Tensor) -> Tensor:
         if len(part) % self.fabric.world_size:

@@ -135,7 +135,8 @@ class Fuse(Detector):
             name = f"{number}-{stage}"
             folder = None if training.checkpoints is None else training.checkpoints / name
             identity = f"{training.identity} {name}"
-            part.fit(images, replace(training, max_minutes=minutes, checkpoints=folder, identity=identity))
+            own = replace(training, max_minutes=minutes, checkpoints=folder, identity=identity, look=None)
+            part.fit(images, own)
         self._share()
 
     @torch.no_grad()

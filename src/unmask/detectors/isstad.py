@@ -187,11 +187,9 @@ class ISSTAD(Detector):
         else:
             self._fill_in_pixels(self.tokens, images, trainer)
         self._repair(len(images), trainer)
-        self.to("cpu").eval()
-        with torch.inference_mode():
-            self.fusion.learn(self._terms(view)[0] for view in self.tokens.normal_views())
+        self.to("cpu")
+        self._standardise()
         self.tokens.forget_images()
-        self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
 
     def _fill_in_features(self, tokens: FeatureSpace, images: Images, trainer: Trainer) -> None:
         tokens.learn(images, trainer)
@@ -217,15 +215,30 @@ class ISSTAD(Detector):
         tokens.damage(images, trainer)
         self.decoder.inherit(tokens.mae)
 
+    @torch.inference_mode()
+    def _standardise(self) -> None:
+        """Learn how far each term goes on normal images; from then on it can predict."""
+        self.eval()
+        self.fusion.learn(self._terms(view)[0] for view in self.tokens.normal_views())
+        self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
+
     def _repair(self, n: int, trainer: Trainer) -> None:
+        steps, look = self._steps(self.stage2_steps, self.stage2_epochs, n), trainer.training.look
+
+        def show(step: int) -> None:
+            self._standardise()
+            if look is not None:
+                look(self, step, steps)
+
         similarity = self.tokens.similarity if isinstance(self.tokens, PixelSpace) else None
         trainer.run(
             "stage 2",
             RepairLoss(self.decoder, self.tokens.channel_weights, similarity),
             lambda step: self.tokens.damaged_batch(step, self.batch, self.target),
-            steps=self._steps(self.stage2_steps, self.stage2_epochs, n),
+            steps=steps,
             lr=self.lr,
             time_share=0.75 if self.space == "features" else 0.5,
+            show=show,
         )
 
     def _steps(self, least: int, epochs: float, n: int) -> int:

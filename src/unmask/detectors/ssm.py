@@ -207,7 +207,14 @@ class SSM(Detector):
             self.restoration.learn(images, trainer)
         else:
             steps = max(self.steps, round(self.epochs * n_learned(len(images)) / self.batch))
-            self.restoration.learn(images, trainer, steps=steps, batch=self.batch, lr=self.lr)
+
+            def show(step: int) -> None:
+                self.eval()
+                self.settle()
+                if training.look is not None:
+                    training.look(self, step, steps)
+
+            self.restoration.learn(images, trainer, steps=steps, batch=self.batch, lr=self.lr, show=show)
         self.to("cpu").eval()
 
     @torch.inference_mode()

@@ -11,15 +11,15 @@ A difference is called real if the interval leaves out 0 and p is below 0.05. Fi
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from unmask.benchmark.methods import method_of
 from unmask.errors import DatasetError
 
 METRICS = {"image_auroc": "image AUROC", "image_ap": "image AP", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
@@ -71,7 +71,7 @@ def compare(first: Rows, second: Rows) -> list[Difference]:
     """Compare the methods that both runs hold; or the only one of each, whatever they are called.
 
     Args:
-        first: rows as `benchmarks/run.py` writes them: dataset, fingerprint, seed, detector, preset, settings, figures.
+        first: rows as `unmask bench` writes them: dataset, fingerprint, seed, detector, preset, settings, figures.
         second: likewise.
 
     Returns:
@@ -88,27 +88,27 @@ def compare(first: Rows, second: Rows) -> list[Difference]:
     ]
     if not found:
         raise DatasetError("the two runs share no method, data set and seed; give runs of the same data sets and seeds")
+    return _corrected(found)
+
+
+def compare_all(rows: Rows, metric: str = "image_auroc") -> list[Difference]:
+    """Compare every two methods of one run.
+
+    Args:
+        rows: as for `compare`.
+        metric: a name in `METRICS`.
+
+    Returns:
+        A difference for each pair that shares data sets and seeds with that metric, p-values corrected over all pairs.
+    """
+    methods = _by_method(rows)
+    shared = (((a, b), _differences(methods[a], methods[b], metric)) for a, b in combinations(methods, 2))
+    return _corrected([_difference(names, metric, by_dataset) for names, by_dataset in shared if by_dataset])
+
+
+def _corrected(found: Sequence[Difference]) -> list[Difference]:
     corrected = holm([one.p for one in found])
     return [one._replace(p=p) for one, p in zip(found, corrected, strict=True)]
-
-
-def rows_of(path: Path) -> Rows:
-    """The rows of a file of results.
-
-    Raises:
-        DatasetError: it cannot be read, or holds none.
-    """
-    try:
-        rows: Rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        _by_method(rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path} is no file of results ({error}); give one that make bench wrote") from error
-    return rows
-
-
-def method_of(row: Mapping[str, Any]) -> str:
-    """The detector, preset and changed settings of a row, in one name."""
-    return " ".join([row["detector"], row["preset"], *(f"{name}={value}" for name, value in row["settings"].items())])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -124,7 +124,8 @@ def _by_method(rows: Rows) -> dict[str, dict[tuple[str, int], Mapping[str, Any]]
     """Method -> (data set, seed) -> row."""
     methods: dict[str, dict[tuple[str, int], Mapping[str, Any]]] = defaultdict(dict)
     for row in rows:
-        methods[method_of(row)][row["dataset"], row["seed"]] = row
+        if not row.get("failed"):
+            methods[method_of(row)][row["dataset"], row["seed"]] = row
     return methods
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from unmask import images, metrics
+from unmask.calibration import Calibration
 from unmask.charts import Chart
 from unmask.datasets import read_mask, read_masks
 from unmask.errors import DatasetError
@@ -55,18 +56,23 @@ class Measurement:
         pixels.update(anomaly_map, mask)
         return float(mask.mean())
 
-    def figures(self, inspector: Judge) -> dict[str, Any]:
-        """The figures of `metrics.json`; None where there are no masks or only one class."""
+    def figures(self, detector: str, n_normal: int, calibration: Calibration) -> dict[str, Any]:
+        """The figures of `metrics.json`; None where there are no masks or only one class.
+
+        Args:
+            detector: its name.
+            n_normal: how many images it learned from.
+            calibration: whose threshold counts.
+        """
         scores = np.array([score for score, _, _ in self.results])
         labels = np.array([sample.anomalous for sample in self.split.test])
-        calibration = inspector.calibration
         at_ours = metrics.at_threshold(scores, labels, calibration.threshold)
         f1 = metrics.f1_max(scores, labels)
         found = None if self.pixels is None else self.pixels.compute()
         return {
-            "detector": inspector.facts["detector"],
+            "detector": detector,
             "dataset": self.split.name,
-            "n_normal": inspector.facts["n_normal"],
+            "n_normal": n_normal,
             "n_heldout": calibration.n_held_out,
             "n_test": len(scores),
             "image_auroc": metrics.auroc(scores, labels),
@@ -140,13 +146,17 @@ def evaluate(
     """
     measurement = Measurement(split, eval_size)
     results = measurement.watch(inspector.inspect_many(progress([sample.path for sample in split.test])))
+
+    def figures() -> dict[str, Any]:
+        return measurement.figures(inspector.facts["detector"], inspector.facts["n_normal"], inspector.calibration)
+
     if report is None:
         for _ in results:
             pass
-        return measurement.figures(inspector)
+        return figures()
 
     def summary() -> Summary:
-        found = measurement.figures(inspector)
+        found = figures()
         shown: dict[str, float | int | str | None] = {
             name: value for name, value in found.items() if isinstance(value, float | int | None)
         }
@@ -157,9 +167,9 @@ def evaluate(
     page = write_report(
         report, results, title=split.name, calibration=inspector.calibration, model=facts, summary=summary
     )
-    figures = measurement.figures(inspector)
-    _write_json(page.with_name("metrics.json"), figures)
-    return figures
+    found = figures()
+    _write_json(page.with_name("metrics.json"), found)
+    return found
 
 
 def _in_words(shares: dict[str, float]) -> str:

@@ -1,0 +1,97 @@
+"""What a row costs: milliseconds an image, peak memory, energy; and on what machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmask.judging import Judge
+
+WARM_UP, TIMED = 3, 100
+RAPL = Path("/sys/class/powercap")  # the energy counters that Linux shows of Intel's and AMD's processors
+
+
+def timed(judge: Judge, paths: Sequence[Path]) -> dict[str, float]:
+    """Median and 95th percentile of one image at a time, as at a line, decoding included; a few to warm up first."""
+    for path in paths[:WARM_UP]:
+        judge.inspect(path)
+    return percentiles(list(_each(judge, paths[:TIMED])))
+
+
+def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
+    """Columns of a row."""
+    p50, p95 = np.quantile(milliseconds, [0.5, 0.95])
+    return {"ms_p50": round(float(p50), 2), "ms_p95": round(float(p95), 2)}
+
+
+def _each(judge: Judge, paths: Sequence[Path]) -> Iterator[float]:
+    for path in paths:
+        start = time.perf_counter()
+        judge.inspect(path)
+        yield 1000 * (time.perf_counter() - start)
+
+
+def peak_megabytes(whose: int = resource.RUSAGE_SELF) -> int:
+    """The most resident memory that this process, or any child of it that has ended, ever had."""
+    return resource.getrusage(whose).ru_maxrss // 1024
+
+
+class Energy:
+    """The joules that the processor counts from now on, where the machine tells them."""
+
+    def __init__(self, counters: Path = RAPL) -> None:
+        self.files = sorted(counters.glob("*-rapl:[0-9]/energy_uj"))
+        self.start = self._read()
+
+    def joules(self) -> float | None:
+        """Since the start, of all processors; None where nothing is told or a counter has begun anew."""
+        now = self._read()
+        if self.start is None or now is None or now < self.start:
+            return None
+        return (now - self.start) / 1e6
+
+    def _read(self) -> int | None:
+        try:
+            return sum(int(file.read_text()) for file in self.files) if self.files else None
+        except OSError:  # root alone may read them on most systems
+            return None
+
+
+def machine(threads: int | None = None) -> dict[str, Any]:
+    """What a figure was measured on.
+
+    Args:
+        threads: that were used; None = those that torch uses.
+    """
+    if threads is None:
+        import torch
+
+        threads = torch.get_num_threads()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "commit": commit.stdout.strip(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _processor() -> str:
+    """Its name, with the instructions that matter here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
+    more = [name for flag, name in (("avx512f", "AVX-512"), ("avx512_bf16", "bf16")) if flag in flags]
+    return ", ".join([*names[:1], *more]) or platform.processor()

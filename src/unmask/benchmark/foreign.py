@@ -1,0 +1,169 @@
+"""Other people's detectors: a command reads folders and writes maps; splits, threshold and figures are ours.
+
+    COMMAND TRAIN IMAGES MAPS SEED
+
+- TRAIN holds good images to learn from.
+- IMAGES holds images to judge, under numbers for names. Which are held out, which are tests and which are defects, the
+  command cannot tell.
+- Into MAPS it writes for each image, such as 000017.png, a map: 000017.npy, (h, w) float, higher = more anomalous, of
+  any size. MAPS/scores.json may hold image scores ({"000017": 3.2}); otherwise the largest value of a map is its score.
+- MAPS/cost.json may hold {"fit_seconds", "model_mb", "milliseconds": [one image at a time, ...], "versions": {...}}.
+- SEED is a whole number. What the command prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from unmask import images
+from unmask.benchmark.methods import ANOMALIB, COMMAND, Method
+from unmask.benchmark.robustness import Disturbed
+from unmask.calibration import Calibration, regions
+from unmask.errors import DependencyError, ForeignError
+from unmask.types import AnomalyResult
+
+PYTHON_OF_ANOMALIB = "UNMASK_ANOMALIB_PYTHON"
+
+
+class Maps:
+    """What a command wrote: maps and scores of images, read from the disk when they are asked for.
+
+    Args:
+        folder: where it wrote.
+        names: image -> the number it had for a name.
+        seconds: that the command took in all.
+
+    Raises:
+        ForeignError: a map or a score is missing or is none.
+    """
+
+    def __init__(self, folder: Path, names: Mapping[Disturbed, str], seconds: float) -> None:
+        self.folder, self.names = folder, names
+        scores, self.cost = _read(folder / "scores.json"), _read(folder / "cost.json")
+        if missing := [name for name in names.values() if not (folder / f"{name}.npy").exists()]:
+            raise ForeignError(f"{len(missing)} of {len(names)} maps were not written, such as {missing[0]}.npy")
+        self.scores = {
+            image: float(scores.get(name, 0.0) if scores else self.map_of(image).max()) for image, name in names.items()
+        }
+        if scores and (unscored := set(names.values()) - set(scores)):
+            raise ForeignError(f"scores.json lacks {min(unscored)}; give a score for each image, or no scores.json")
+        times = self.cost.get("milliseconds") or [1000 * seconds / len(names)]
+        self.milliseconds = float(np.median(times))
+        self.cost.setdefault("fit_seconds", None)
+
+    def map_of(self, image: Disturbed) -> Float[np.ndarray, "h w"]:
+        """As the command wrote it."""
+        path = self.folder / f"{self.names[image]}.npy"
+        try:
+            found = np.load(path, allow_pickle=False)
+            if found.ndim != 2 or not np.isfinite(found).all():
+                raise ValueError(f"its shape is {found.shape}, wanted (h, w) of finite numbers")
+        except (OSError, ValueError) as error:
+            raise ForeignError(f"{path.name} is no map: {error}") from error
+        sized: np.ndarray = found.astype(np.float32)
+        return sized
+
+    def calibrate(self, held_out: Sequence[Path], rate: float) -> Calibration:
+        """From held-out normal images, as with our own detectors."""
+        whole = [Disturbed(path, "none") for path in held_out]
+        return Calibration.from_normals([self.scores[one] for one in whole], (self._sized(one) for one in whole), rate)
+
+    def results(self, wanted: Iterable[Disturbed], calibration: Calibration) -> Iterator[AnomalyResult]:
+        """The verdicts, maps at the size of their images."""
+        for image in wanted:
+            sized = self._sized(image)
+            mask, found = regions(sized, calibration.pixel_threshold)
+            yield AnomalyResult(
+                score=self.scores[image],
+                threshold=calibration.threshold,
+                is_anomalous=self.scores[image] > calibration.threshold,
+                map=sized,
+                pixel_threshold=calibration.pixel_threshold,
+                mask=mask,
+                regions=found,
+                milliseconds={"total": self.milliseconds},
+                path=image.path,
+            )
+
+    def _sized(self, image: Disturbed) -> Float[np.ndarray, "h w"]:
+        w, h = images.size_of(image.path)
+        return images.resize_map(self.map_of(image), h, w)
+
+
+def run(method: Method, normals: Sequence[Path], wanted: Sequence[Disturbed], seed: int, folder: Path) -> Maps:
+    """Lay out the folders, run the command, and check what it wrote.
+
+    Args:
+        method: a foreign one.
+        normals: to learn from.
+        wanted: images to judge, in any order.
+        seed: for the command, and of the order in which it sees the images.
+        folder: empty, for all of this.
+
+    Raises:
+        ForeignError: it failed, or wrote what is no map.
+        DependencyError: anomalib's environment is not named.
+    """
+    train, shown, maps = (folder / name for name in ("train", "images", "maps"))
+    for one in (train, shown, maps):
+        one.mkdir()
+    for number, path in enumerate(normals):
+        (train / f"{number:06d}{path.suffix.lower()}").symlink_to(path.resolve())
+    order = np.random.default_rng(seed).permutation(len(wanted))
+    names = {wanted[i]: f"{number:06d}" for number, i in enumerate(order)}
+    for image, name in names.items():
+        Image.fromarray(image.picture()).save(shown / f"{name}.png", compress_level=1)
+    start = time.monotonic()
+    _call([*command_of(method), str(train), str(shown), str(maps), str(seed)], method)
+    return Maps(maps, names, time.monotonic() - start)
+
+
+def command_of(method: Method) -> list[str]:
+    """The words of a foreign method's command.
+
+    Raises:
+        DependencyError: anomalib's environment is not named.
+    """
+    if method.detector.startswith(COMMAND):
+        return shlex.split(method.detector.removeprefix(COMMAND))
+    python = os.environ.get(PYTHON_OF_ANOMALIB)
+    if not python or not Path(python).exists():
+        raise DependencyError(
+            f"{method.detector} runs in an environment of its own; set {PYTHON_OF_ANOMALIB} to the python of one that "
+            "holds anomalib (benchmarks/anomalib/requirements.txt)"
+        )
+    worker = Path(__file__).with_name("anomalib_worker.py")
+    settings = [f"{name}={value}" for name, value in method.settings.items()]
+    return [python, str(worker), method.detector.removeprefix(ANOMALIB), json.dumps(settings)]
+
+
+def _call(command: list[str], method: Method) -> None:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ForeignError(f"{method.detector} cannot be started: {error}") from error
+    sys.stderr.write(done.stdout + done.stderr)
+    if done.returncode:
+        last = next((line for line in reversed((done.stdout + done.stderr).splitlines()) if line.strip()), "no words")
+        raise ForeignError(f"{method.detector} ended with {done.returncode}: {last.strip()}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ForeignError(f"{path.name} is no JSON object: {error}") from error

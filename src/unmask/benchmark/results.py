@@ -1,0 +1,121 @@
+"""Rows to files and back, and to means: results.json for every reader, results.parquet for tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unmask.benchmark.methods import method_of
+from unmask.errors import DatasetError, DependencyError
+
+JSON, PARQUET = "results.json", "results.parquet"
+NAMES = ("detector", "preset", "dataset", "folder", "layout", "fingerprint", "failed")
+COUNTS = ("seed", "n_normal", "n_heldout", "n_test", "n_robustness")
+FIGURES = (
+    *("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "spro", "f1_max", "threshold"),
+    *("promised_false_alarm_rate", "false_alarm_rate", "recall", "precision"),
+)
+COSTS = (
+    *("fit_seconds", "ms_p50", "ms_p95", "ms_per_image", "fit_peak_mb", "peak_mb", "model_mb"),
+    *("fit_joules", "timed_joules", "total_joules"),
+)
+MACHINE = ("commit", "processor", "date")
+
+Row = Mapping[str, Any]
+
+
+def write(file: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of results, or of the folder that `unmask bench` wrote.
+
+    Raises:
+        DatasetError: it cannot be read, or holds none.
+    """
+    file = path / JSON if path.is_dir() else path
+    try:
+        rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        for row in rows:
+            method_of(row)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{file} is no file of results ({error}); give one that unmask bench wrote") from error
+    return rows
+
+
+def write_table(file: Path, rows: Sequence[Row]) -> None:
+    """Write results.parquet: a column a figure, nested ones as one column each ("jpeg_image_auroc").
+
+    Raises:
+        DependencyError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise DependencyError("results.parquet needs pyarrow; run: pip install 'unmask[train]'") from error
+    from unmask.benchmark.robustness import DISTURBANCES
+
+    disturbed = [f"{kind}_{name}" for kind in DISTURBANCES for name in ("image_auroc", "false_alarm_rate", "recall")]
+    numbers = [*FIGURES, "image_auroc_low", "image_auroc_high", *COSTS, *disturbed]
+    shares = pa.map_(pa.string(), pa.float64())
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("method", *NAMES, "settings", "params", "versions", *MACHINE)),
+            *((name, pa.int64()) for name in (*COUNTS, "cores", "threads")),
+            *((name, pa.float64()) for name in numbers),
+            *((name, shares) for name in ("recall_by_kind", "recall_by_size")),
+        ]
+    )
+    flat = [{name: one for name, one in _flat(row).items() if name in schema.names} for row in rows]
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    parquet.write_table(pa.Table.from_pylist(flat, schema), temporary)
+    temporary.replace(file)
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    nested = {name: json.dumps(row.get(name, {})) for name in ("settings", "params", "versions")}
+    low, high = row.get("image_auroc_interval") or (None, None)
+    disturbed = {f"{kind}_{k}": v for kind, some in row.get("robustness", {}).items() for k, v in some.items()}
+    shares = {name: list((row.get(name) or {}).items()) for name in ("recall_by_kind", "recall_by_size")}
+    more = {"method": method_of(row), "image_auroc_low": low, "image_auroc_high": high}
+    return {**row, **nested, **disturbed, **shares, **more}
+
+
+def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows that were measured, by method."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if not row.get("failed"):
+            groups[method_of(row)].append(row)
+    return groups
+
+
+def mean(rows: Iterable[Row], name: str) -> float | None:
+    """Over data sets of means over seeds, so that a set with more seeds counts no more; None = not measured."""
+    by_dataset: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.get(name) is not None:
+            by_dataset[row["dataset"]].append(row[name])
+    return statistics.mean(map(statistics.mean, by_dataset.values())) if by_dataset else None
+
+
+def spread(rows: Sequence[Row], name: str) -> float | None:
+    """Standard deviation between seeds of the mean over data sets, of seeds that have them all; None = one seed."""
+    seeds: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.get(name) is not None:
+            seeds[row["seed"]].append(row)
+    whole = max((len(some) for some in seeds.values()), default=0)
+    means = [statistics.mean(row[name] for row in some) for some in seeds.values() if len(some) == whole]
+    return statistics.stdev(means) if len(means) > 1 else None

@@ -1,0 +1,236 @@
+"""All rows of a benchmark: what is missing, each in a process of its own, kept as soon as it is there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from unmask.benchmark.methods import Method, method_of
+from unmask.benchmark.results import JSON, PARQUET, rows_of, write, write_table
+from unmask.benchmark.row import ROW, SEEN, Job
+from unmask.errors import DependencyError, SettingError
+
+SEEN_FOLDER = "seen"
+
+
+class Done(NamedTuple):
+    """What came of a job.
+
+    Attributes:
+        row: its columns; with "failed" a reason in one line, where there are no figures.
+        seen: the bytes of seen.npz; empty where it failed.
+    """
+
+    row: dict[str, Any]
+    seen: bytes
+
+
+class Run(Protocol):
+    """Runs jobs somewhere, and hands on what is done as it is done."""
+
+    def __call__(self, jobs: Sequence[Job], minutes: float | None) -> Iterator[Done]:
+        """Each job is given up after so many minutes; None = never."""
+
+
+def bench(
+    datasets: Sequence[Path],
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    output: Path,
+    *,
+    resume: bool = False,
+    show_leaks: bool = False,
+    max_minutes: float | None = None,
+    run: Run | None = None,
+    command: str = "",
+    told: Callable[[Mapping[str, Any], int, int], None] = lambda row, done, total: None,
+) -> list[dict[str, Any]]:
+    """Measure what is missing, and write results.json and results.parquet after every row.
+
+    Args:
+        datasets: folders or manifests with a labelled test part.
+        methods: what to measure.
+        seeds: of the split and the method.
+        output: folder for the results.
+        resume: go on with what is there; rows that failed are tried again.
+        show_leaks: see `Job`.
+        max_minutes: of one row; a longer one is recorded as failed.
+        run: where; None = here, one after the other.
+        command: that asked for it; each row says so.
+        told: of each row, how many are done, and of how many.
+
+    Returns:
+        All rows of the folder.
+
+    Raises:
+        SettingError: there are results and `resume` was not asked for.
+    """
+    rows = _kept(output, resume)
+    wanted = [
+        Job(method.detector, method.preset, dict(method.settings), str(dataset.resolve()), seed, show_leaks)
+        for seed in seeds
+        for dataset in datasets
+        for method in methods
+    ]
+    given = {str(dataset.resolve()): str(dataset) for dataset in datasets}
+    there = {(method_of(row), row["folder"], row["seed"]) for row in rows if not row.get("failed")}
+    jobs = [job for job in wanted if (str(job.method), given[job.dataset], job.seed) not in there]
+    total = len(wanted)
+    for number, done in enumerate((run or here())(jobs, max_minutes), total - len(jobs) + 1):
+        row = {**done.row, "folder": given[done.row["folder"]], "command": command}
+        key = (method_of(row), row["folder"], row["seed"])
+        rows = [*(one for one in rows if (method_of(one), one["folder"], one["seed"]) != key), row]
+        if done.seen:
+            _write_bytes(output / SEEN_FOLDER / seen_name(row), done.seen)
+        write(output / JSON, {"format": "unmask-bench", "rows": rows})
+        write_table(output / PARQUET, rows)
+        told(row, number, total)
+    return rows
+
+
+def seen_name(row: Mapping[str, Any]) -> str:
+    """The file of a row's scores and small maps."""
+    plain = "".join(letter if letter.isalnum() else "_" for letter in method_of(row))
+    return f"{row['dataset']}-{plain}-{row['seed']}.npz"
+
+
+def here(jobs_at_once: int = 1) -> Run:
+    """On this machine, so many rows at once, which share its cores."""
+    if jobs_at_once < 1:
+        raise SettingError(f"jobs count from 1, got {jobs_at_once}")
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs_at_once)
+
+    def run(jobs: Sequence[Job], minutes: float | None) -> Iterator[Done]:
+        children: set[subprocess.Popen[str]] = set()
+        with ThreadPoolExecutor(jobs_at_once) as pool:
+            waiting: set[Future[Done]] = {pool.submit(run_job, job, threads, minutes, children) for job in jobs}
+            try:
+                while waiting:
+                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in finished)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for child in list(children):
+                    _end(child)
+                raise
+
+    return run
+
+
+def on_ray(address: str | None = None, threads: int = 1) -> Run:
+    """Over a Ray cluster, `threads` cores a row; the data sets lie at the same paths on every machine.
+
+    Args:
+        address: of the cluster; None = RAY_ADDRESS, or one that is started here.
+        threads: cores of a row.
+
+    Raises:
+        DependencyError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise DependencyError("--on ray needs Ray; run: pip install 'unmask[ray]'") from error
+
+    def run(jobs: Sequence[Job], minutes: float | None) -> Iterator[Done]:
+        started = not ray.is_initialized()
+        if started:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False)
+        try:
+            remote = ray.remote(num_cpus=threads, max_retries=1)(run_job)
+            jobs_of = {remote.remote(job, threads, minutes): job for job in jobs}
+            waiting = list(jobs_of)
+            while waiting:
+                (first,), waiting = ray.wait(waiting)
+                try:
+                    yield ray.get(first)
+                except ray.exceptions.RayError as error:
+                    yield _failed(jobs_of[first], f"Ray: {str(error).strip().splitlines()[-1]}")
+        finally:
+            if started:
+                ray.shutdown()
+
+    return run
+
+
+def run_job(
+    job: Job, threads: int, minutes: float | None = None, children: set[subprocess.Popen[str]] | None = None
+) -> Done:
+    """Measure a row in a process of its own; whatever goes wrong in it becomes a row that says so.
+
+    Args:
+        job: what to measure.
+        threads: that it may use.
+        minutes: after which it is given up; None = never.
+        children: the process is among them while it runs.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "job.json"
+        file.write_text(json.dumps(job._asdict()), encoding="utf-8")
+        command = [sys.executable, "-m", "unmask.benchmark.row", str(file), folder]
+        child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        running = children if children is not None else set()
+        running.add(child)
+        try:
+            _, words = child.communicate(timeout=None if minutes is None else 60 * minutes)
+        except subprocess.TimeoutExpired:
+            return _failed(job, f"stopped after {minutes:g} minutes")
+        finally:
+            _end(child)
+            running.discard(child)
+        if child.returncode:
+            return _failed(job, _reason(words, child.returncode))
+        row = json.loads((Path(folder) / ROW).read_text(encoding="utf-8"))
+        return Done({**row, "folder": job.dataset, "failed": None}, (Path(folder) / SEEN).read_bytes())
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """With all that it has started: it leads a session of its own."""
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _failed(job: Job, reason: str) -> Done:
+    name = Path(job.dataset).stem if Path(job.dataset).is_file() else Path(job.dataset).name
+    known = {**job._asdict(), "dataset": name, "folder": job.dataset, "date": time.strftime("%Y-%m-%d")}
+    return Done({**known, "failed": reason}, b"")
+
+
+def _reason(words: str, code: int) -> str:
+    """The last line that a process said: of a traceback, the error."""
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    if code < 0:
+        killed = f"ended by signal {signal.Signals(-code).name}"
+        return f"{killed}, as the system does when memory runs out" if code == -signal.SIGKILL else killed
+    return lines[-1] if lines else f"ended with code {code} and no words"
+
+
+def _kept(output: Path, resume: bool) -> list[dict[str, Any]]:
+    if not (output / JSON).exists():
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise SettingError(f"{output} exists and holds no results; give a new folder, or an empty one")
+        return []
+    rows = rows_of(output)
+    if not resume:
+        raise SettingError(f"{output} holds {len(rows)} rows; add --resume to go on, or give another folder")
+    return rows
+
+
+def _write_bytes(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(file)

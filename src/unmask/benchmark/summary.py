@@ -1,0 +1,88 @@
+"""A run in words and columns: means over data sets, what is real, what failed, what leaks would have claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from unmask.benchmark.comparison import compare_all
+from unmask.benchmark.methods import method_of
+from unmask.benchmark.results import by_method, mean, spread
+
+Row = Mapping[str, Any]
+
+COLUMNS = {
+    "image_auroc": ("image AUROC", 100),
+    "pixel_auroc": ("pixel AUROC", 100),
+    "aupro": ("AUPRO", 100),
+    "recall": ("recall", 100),
+    "false_alarm_rate": ("false alarms", 100),
+    "promised_false_alarm_rate": ("promised", 100),
+    "fit_seconds": ("fit s", 1),
+    "ms_p50": ("ms", 1),
+    "peak_mb": ("MB", 1),
+    "model_mb": ("model MB", 1),
+}
+"""What a line of means shows: title and factor."""
+
+
+def lines(rows: Sequence[Row], *, show_leaks: bool = False) -> Iterator[str]:
+    """A table of means, then sentences."""
+    yield from _table([[*_head()], *(_line(name, some) for name, some in ranked(rows))])
+    yield "Areas and rates in %, means over data sets; +- is the standard deviation between seeds."
+    for difference in compare_all(rows):
+        yield difference.sentence()
+    if show_leaks:
+        yield from leaks(rows)
+    for row in rows:
+        if row.get("failed"):
+            yield f"FAILED: {row['dataset']}, {method_of(row)}, seed {row['seed']}: {row['failed']}"
+
+
+def ranked(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Methods with their rows, the best mean image AUROC first."""
+    return sorted(by_method(rows).items(), key=lambda one: -(mean(one[1], "image_auroc") or 0.0))
+
+
+def leaks(rows: Sequence[Row]) -> Iterator[str]:
+    """What would have been claimed, a sentence a method."""
+    for name, some in ranked(rows):
+        told = [{**row, **row["leaks"]} for row in some if row.get("leaks")]
+        f1, ours = mean(told, "f1_test_threshold"), mean(told, "f1_ours")
+        if f1 is None or ours is None:
+            continue
+        yield f"{name}: a threshold chosen on the test images would claim F1 {100 * f1:.1f}; ours has {100 * ours:.1f}"
+        stepped = [row for row in told if row["image_auroc_best_step"] is not None]
+        best, last = mean(stepped, "image_auroc_best_step"), mean(stepped, "image_auroc")
+        if best is not None and last is not None:
+            claim = f"the step with the best test score would claim image AUROC {100 * best:.2f}"
+            yield f"{name}: {claim}; the last step has {100 * last:.2f}"
+        seeds = {row["seed"]: [one for one in some if one["seed"] == row["seed"]] for row in some}
+        means = [value for one in seeds.values() if (value := mean(one, "image_auroc")) is not None]
+        if len(means) > 1:
+            yield f"{name}: the best of {len(means)} seeds would claim image AUROC {100 * max(means):.2f}"
+
+
+def _head() -> Iterator[str]:
+    yield from ("detector", "sets", "seeds")
+    yield from (title for title, _ in COLUMNS.values())
+
+
+def _line(name: str, rows: Sequence[Row]) -> list[str]:
+    counts = [str(len({row[key] for row in rows})) for key in ("dataset", "seed")]
+    return [name, *counts, *(_figure(rows, key, factor) for key, (_, factor) in COLUMNS.items())]
+
+
+def _figure(rows: Sequence[Row], key: str, factor: int) -> str:
+    value, deviation = mean(rows, key), spread(rows, key)
+    if value is None:
+        return "-"
+    if factor == 1:
+        return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{100 * value:.1f}" if deviation is None else f"{100 * value:.1f} +- {100 * deviation:.1f}"
+
+
+def _table(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for first, *rest in cells:
+        yield "  ".join([first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True))])

@@ -1,0 +1,139 @@
+"""The commands that measure: evaluate, bench, compare."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unmask.arguments import check_writable, loaded, needs_torch, opened, pairs_of
+from unmask.console import console, note, shown
+from unmask.errors import SettingError
+
+Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit, or unmask export.")],
+    dataset: Annotated[Path, typer.Argument(help="A data set with a labelled test part.")],
+    report: Report = None,
+    eval_size: Annotated[int | None, typer.Option(help="Pixel metrics at this size; default: the masks' own.")] = None,
+) -> None:
+    """Measure a model on labelled test images, once, at the threshold it already has."""
+    check_writable(report)
+    inspector = opened(model)
+    split = loaded(dataset, inspector.facts["seed"])
+    from rich.progress import track
+
+    from unmask.benchmark.measurement import evaluate as measure
+
+    def progress(paths: Iterable[Path]) -> Iterable[Path]:
+        return track(list(paths), "inspect", console=console(), transient=True)
+
+    figures = measure(inspector, split, report, eval_size=eval_size, progress=progress)
+    for key, value in figures.items():
+        typer.echo(f"{key:26} {shown(value)}")
+    if not split.has_masks:
+        note(f"{split.name} has no ground-truth masks, so there are no pixel metrics.")
+    if report is not None:
+        note(f"Report: {report / 'index.html'}")
+
+
+def bench(
+    datasets: Annotated[list[Path], typer.Argument(help="Data sets with a labelled test part.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
+    detectors: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Names joined by commas, NAME@PRESET, anomalib:MODEL, or 'command:PROGRAM'; repeatable. "
+            "Default: all of ours."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many: 0, 1, ...")] = 3,
+    preset: Annotated[str, typer.Option(help="Of detectors that name none.")] = "fast",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a single detector.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")] = False,
+    jobs: Annotated[int, typer.Option(help="Rows at once; they share the cores.")] = 1,
+    on: Annotated[str, typer.Option(help="here, or ray: over the cluster that RAY_ADDRESS names.")] = "here",
+    max_minutes: Annotated[float | None, typer.Option(help="Give a row up after so long.")] = None,
+    show_leaks: Annotated[
+        bool, typer.Option("--show-leaks", help="Also tell what looking at the test set would have claimed.")
+    ] = False,
+) -> None:
+    """Measure detectors on data sets by one honest protocol, and write tables and a page."""
+    if seeds < 1:
+        raise SettingError(f"seeds count from 1, got {seeds}")
+    check_writable(output)
+    with needs_torch():
+        from unmask.benchmark import running, summary
+        from unmask.benchmark.methods import methods_of
+        from unmask.detectors import DETECTORS
+
+        methods = methods_of(detectors or [one.name for one in DETECTORS], preset, pairs_of(settings))
+        rows = running.bench(
+            datasets,
+            methods,
+            range(seeds),
+            output,
+            resume=resume,
+            show_leaks=show_leaks,
+            max_minutes=max_minutes,
+            run=_place(on, jobs),
+            command=" ".join(["unmask", *sys.argv[1:]]),
+            told=_teller(),
+        )
+        for line in summary.lines(rows, show_leaks=show_leaks):
+            typer.echo(line)
+    note(f"Rows: {output / 'results.json'}")
+    if any(row.get("failed") for row in rows):
+        raise typer.Exit(1)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="A folder or file of results that unmask bench wrote.")],
+    second: Annotated[Path, typer.Argument(help="Another, of the same data sets and seeds.")],
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 if the second is really worse.")
+    ] = False,
+) -> None:
+    """Say which differences between two runs of a benchmark are more than chance."""
+    with needs_torch():
+        from unmask.benchmark import comparison
+        from unmask.benchmark.results import rows_of
+
+        found = comparison.compare(rows_of(first), rows_of(second))
+    for difference in found:
+        typer.echo(difference.sentence())
+    if fail_on_regression and any(one.real and one.mean < 0 for one in found):
+        raise typer.Exit(1)
+
+
+def _place(on: str, jobs: int) -> Any:
+    """Where rows are run."""
+    from unmask.benchmark import running
+
+    if on == "ray":
+        return running.on_ray()
+    if on != "here":
+        raise SettingError(f"--on {on} is unknown; give here or ray")
+    return running.here(jobs)
+
+
+def _teller() -> Callable[[Mapping[str, Any], int, int], None]:
+    """A line a row, with the time that is left by the pace so far."""
+    from unmask.benchmark.methods import method_of
+
+    start, measured = time.monotonic(), 0
+
+    def told(row: Mapping[str, Any], done: int, total: int) -> None:
+        nonlocal measured
+        measured += 1
+        left = (time.monotonic() - start) / measured * (total - done) / 60
+        what = f"image AUROC {shown(row['image_auroc'])}" if not row["failed"] else f"FAILED: {row['failed']}"
+        note(f"{done}/{total} {row['dataset']}, {method_of(row)}, seed {row['seed']}: {what} ({left:.0f} min left)")
+
+    return told
