@@ -13,10 +13,13 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from unmask.benchmark.cost import machine
@@ -68,11 +71,19 @@ def _peak(*arguments: Any) -> dict[str, Any]:
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    child, own = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True), 0
+    with suppress(psutil.NoSuchProcess):
+        while child.poll() is None:
+            told = psutil.Process(child.pid).memory_info()
+            own = max(own, told.rss - told.shared)
+            time.sleep(0.02)
+    _, words = child.communicate()
+    if child.returncode:
+        sys.exit(words)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    peak = int(done.stderr.rsplit("peak ", 1)[1].split()[0])
-    row = {"command": arguments[0], "peak_mb": peak, "cpu_s": round(spent, 1)}
+    peak = int(words.rsplit("peak ", 1)[1].split()[0])
+    row = {"command": arguments[0], "own_peak_mb": own // 1_000_000, "peak_mb": peak, "cpu_s": round(spent, 1)}
     print(row, flush=True)
     return row
 

@@ -18,6 +18,7 @@ FLOORS = (
     ("",),  # the package itself
     ("components", "pixels"),
     ("images",),
+    ("thumbnails",),
     ("datasets.found", "datasets.masks", "samples.scene"),
     ("datasets.checks", "datasets.manifests", "samples.fabric", "samples.part"),
     ("datasets.layouts", "samples"),
@@ -47,6 +48,8 @@ FLOORS = (
     ("benchmark.foreign", "benchmark.leaks", "benchmark.results"),
     ("benchmark.row", "benchmark.summary"),
     ("benchmark.running",),
+    ("benchmark.galleries", "benchmark.plots"),
+    ("benchmark.page",),
     ("console",),
     ("arguments",),
     ("measuring",),

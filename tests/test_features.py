@@ -142,7 +142,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     class Process:
         def memory_info(self) -> Any:
-            return type("info", (), {"rss": bytes_used[0]})
+            return type("info", (), {"rss": bytes_used[0] + 7_000_000, "shared": 7_000_000})
 
     monkeypatch.setattr(features.psutil, "Process", Process)
     return bytes_used

@@ -210,7 +210,7 @@ class Kept:
 
 def check_memory(training: Training) -> None:
     """Raise SettingError if `max_memory` is less than the program takes before it has seen an image."""
-    least = psutil.Process().memory_info().rss + WORKING_MEMORY
+    least = own_memory() + WORKING_MEMORY
     if training.max_memory is not None and training.max_memory < least:
         raise SettingError(
             f"max-memory {training.max_memory / 1e6:.0f} MB is less than the program and a batch of images take; "
@@ -222,8 +222,17 @@ def memory_left(training: Training) -> int:
     """Bytes of features that a fit may keep in memory: what `max_memory` leaves, less what the work itself takes."""
     if training.max_memory is None:
         return MEMORY_LIMIT
-    used: int = psutil.Process().memory_info().rss
-    return max(0, training.max_memory - used - WORKING_MEMORY)
+    return max(0, training.max_memory - own_memory() - WORKING_MEMORY)
+
+
+def own_memory() -> int:
+    """Bytes of the program's own: without the pages of files, such as torch's libraries, which the system can drop.
+
+    How much of those is resident differs by half a gigabyte between two Linux kernels. Where the system does not tell
+    them apart, they count.
+    """
+    told = psutil.Process().memory_info()
+    return int(told.rss - getattr(told, "shared", 0))
 
 
 @torch.no_grad()

@@ -63,13 +63,19 @@ def bench(
     show_leaks: Annotated[
         bool, typer.Option("--show-leaks", help="Also tell what looking at the test set would have claimed.")
     ] = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Put test images into the page's galleries.")
+    ] = True,
+    side_by_side: Annotated[
+        str | None, typer.Option(help="Two detectors for the galleries, joined by a comma. Default: the best two.")
+    ] = None,
 ) -> None:
     """Measure detectors on data sets by one honest protocol, and write tables and a page."""
     if seeds < 1:
         raise SettingError(f"seeds count from 1, got {seeds}")
     check_writable(output)
     with needs_torch():
-        from unmask.benchmark import running, summary
+        from unmask.benchmark import page, running, summary
         from unmask.benchmark.methods import methods_of
         from unmask.detectors import DETECTORS
 
@@ -88,7 +94,8 @@ def bench(
         )
         for line in summary.lines(rows, show_leaks=show_leaks):
             typer.echo(line)
-    note(f"Rows: {output / 'results.json'}")
+        written = page.write_page(output, rows, pictures=pictures, side_by_side=side_by_side)
+    note(f"Page: {written}")
     if any(row.get("failed") for row in rows):
         raise typer.Exit(1)
 

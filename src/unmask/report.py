@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import shutil
@@ -15,18 +13,17 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 
 from unmask.calibration import Calibration
 from unmask.charts import Chart, stacked_bars
-from unmask.components import dilated, eroded
 from unmask.errors import UnmaskError
 from unmask.explanation import ANIMATIONS, animate, holds_animations
-from unmask.images import CONTOUR, HEAT_ANCHORS, decode, heat, overlay, to_uint8
+from unmask.images import HEAT_ANCHORS, decode, heat, overlay, to_uint8
+from unmask.thumbnails import data_uri, outlined, shrunk, thumbnail
 from unmask.types import AnomalyResult, Region
 
-THUMBNAIL = 256  # pixels of the longer side: sharp at the size of a card, legible when enlarged
 STEP_THUMBNAIL = 192  # likewise, of a picture in an explanation
 FORMAT = "unmask-report"
 FILES = frozenset({"index.html", "results.json"})
@@ -155,16 +152,16 @@ def _card(
 ) -> Card:
     if not np.isfinite(result.score):
         raise UnmaskError(f"the score of {result.path or index} is {result.score}; mend the detector that made it")
-    thumbnail = _thumbnail(np.zeros((*result.map.shape, 3), np.uint8) if photo is None else to_uint8(photo))
-    h, w = thumbnail.shape[1:]
+    small = thumbnail(np.zeros((*result.map.shape, 3), np.uint8) if photo is None else to_uint8(photo))
+    h, w = small.shape[1:]
     plane = Image.fromarray(calibration.scaled(result.map)).resize((w, h), Image.Resampling.BILINEAR)
-    mask, colours = _shrunk(result.mask, h, w), heat(np.asarray(plane))
-    pictures = {} if photo is None else {"Outline": _data_uri(_outlined(to_uint8(thumbnail), mask))}
-    pictures["Heat map"] = _data_uri(overlay(thumbnail, colours, np.zeros_like(mask), strength=0.65))
+    mask, colours = shrunk(result.mask, h, w), heat(np.asarray(plane))
+    pictures = {} if photo is None else {"Outline": data_uri(outlined(to_uint8(small), mask))}
+    pictures["Heat map"] = data_uri(overlay(small, colours, np.zeros_like(mask), strength=0.65))
     if result.restored is not None:
-        pictures["Repaired"] = _data_uri(to_uint8(_thumbnail(result.restored)))
+        pictures["Repaired"] = data_uri(to_uint8(thumbnail(result.restored)))
     steps = tuple(
-        (title, {caption: _data_uri(to_uint8(_thumbnail(one, STEP_THUMBNAIL)), 70) for caption, one in shown.items()})
+        (title, {caption: data_uri(to_uint8(thumbnail(one, STEP_THUMBNAIL)), 70) for caption, one in shown.items()})
         for title, shown in result.explanation
     )
     animation = animate(fresh, index, result) if steps else None
@@ -184,31 +181,6 @@ def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
         "largest_area": None if largest is None else largest.area,
         "milliseconds": result.milliseconds.get("total"),
     }
-
-
-def _thumbnail(photo: UInt8[np.ndarray, "h w 3"], side: int = THUMBNAIL) -> Float[np.ndarray, "3 th tw"]:
-    image = Image.fromarray(photo)
-    image.thumbnail((side, side))
-    return decode(np.asarray(image))
-
-
-def _shrunk(mask: Bool[np.ndarray, "h w"], th: int, tw: int) -> Bool[np.ndarray, "th tw"]:
-    """A thumbnail pixel is anomalous if any pixel under it is, so that the smallest defect keeps its outline."""
-    shrunk = Image.fromarray(mask.astype(np.float32)).resize((tw, th), Image.Resampling.BOX)
-    return np.asarray(shrunk) > 0
-
-
-def _outlined(picture: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw the mask's contour 2 pixels wide, with a dark edge that keeps it visible on bright images."""
-    picture[dilated(mask) & ~mask] = 0
-    picture[mask & ~eroded(mask, 2)] = CONTOUR
-    return picture
-
-
-def _data_uri(picture: UInt8[np.ndarray, "h w 3"], quality: int = 72) -> str:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "WEBP", quality=quality, method=2)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:

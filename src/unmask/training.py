@@ -62,7 +62,8 @@ class Training:
         checkpoints: a folder for what a resumed fit needs; another fit's are discarded there. None = keep nothing.
         resume: go on from `checkpoints`.
         identity: what a checkpoint must agree on (settings and images), so that nothing foreign is resumed.
-        max_memory: bytes that the whole process may use; what does not fit goes to a file. None = 1 GB of features.
+        max_memory: bytes of its own that the whole process may use (see `features.own_memory`); what does not fit goes
+            to a file. None = 1 GB of features.
         progress: told of each step.
         look: shown the detector in the middle of its last stage, by those that train in steps; None = nobody.
     """

@@ -46,11 +46,12 @@ def methods_of(texts: Sequence[str], preset: str = "fast", settings: Mapping[str
         SettingError: a name, preset or setting is unknown, or settings came with several methods.
     """
     names = [name for text in texts for name in ([text] if text.startswith(COMMAND) else text.split(","))]
-    methods = [_method(name.strip(), preset, settings or {}) for name in names if name.strip()]
-    if not methods:
+    names = [name.strip() for name in names if name.strip()]
+    if not names:
         raise SettingError("no detector was named; give --detectors NAME,NAME, as `unmask detectors` lists them")
-    if settings and len(methods) > 1:
-        raise SettingError(f"--set came with {len(methods)} detectors; run one at a time with settings of its own")
+    if settings and len(names) > 1:
+        raise SettingError(f"--set came with {len(names)} detectors; run one at a time with settings of its own")
+    methods = [_method(name, preset, settings or {}) for name in names]
     return list({str(method): method for method in methods}.values())
 
 

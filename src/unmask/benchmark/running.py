@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from unmask.benchmark.methods import Method, method_of
 from unmask.benchmark.results import JSON, PARQUET, rows_of, write, write_table
@@ -35,11 +35,8 @@ class Done(NamedTuple):
     seen: bytes
 
 
-class Run(Protocol):
-    """Runs jobs somewhere, and hands on what is done as it is done."""
-
-    def __call__(self, jobs: Sequence[Job], minutes: float | None) -> Iterator[Done]:
-        """Each job is given up after so many minutes; None = never."""
+Run = Callable[[Sequence[Job], float | None], Iterator[Done]]
+"""Runs jobs somewhere and hands on what is done as it is done; each is given up after so many minutes, None = never."""
 
 
 def bench(
@@ -181,6 +178,7 @@ def run_job(
         command = [sys.executable, "-m", "unmask.benchmark.row", str(file), folder]
         child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
         running = children if children is not None else set()
+        assert child.stderr is not None  # noqa: S101 - it is a pipe
         running.add(child)
         try:
             _, words = child.communicate(timeout=None if minutes is None else 60 * minutes)
@@ -188,6 +186,7 @@ def run_job(
             return _failed(job, f"stopped after {minutes:g} minutes")
         finally:
             _end(child)
+            child.stderr.close()
             running.discard(child)
         if child.returncode:
             return _failed(job, _reason(words, child.returncode))

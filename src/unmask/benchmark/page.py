@@ -1,0 +1,171 @@
+"""A benchmark as one page for people: sortable tables, two plots, and what the methods get most wrong."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unmask.benchmark import galleries, plots, summary
+from unmask.benchmark.comparison import compare_all
+from unmask.benchmark.methods import method_of
+from unmask.benchmark.results import by_method, mean, spread
+from unmask.benchmark.robustness import DISTURBANCES
+
+PAGE = "index.html"
+Row = Mapping[str, Any]
+
+
+class Cell(NamedTuple):
+    """What a table shows, and the number that it is sorted by."""
+
+    text: str
+    value: float | str | None
+
+
+class Table(NamedTuple):
+    """Titles, and lines of cells; the first of each is a name."""
+
+    title: str
+    note: str
+    head: list[str]
+    lines: list[list[Cell]]
+
+
+def write_page(folder: Path, rows: Sequence[Row], *, pictures: bool = True, side_by_side: str | None = None) -> Path:
+    """Write index.html beside the results; one file, no network.
+
+    Args:
+        folder: of the results.
+        rows: all of them.
+        pictures: put test images into it; without, the page holds no picture of the data.
+        side_by_side: two methods for the galleries, joined by a comma; None = the best two.
+
+    Raises:
+        SettingError: see `galleries.two_of`.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("unmask"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    names = [name for name, _ in summary.ranked(rows)]
+    shown = galleries.two_of(rows, side_by_side, names)
+    page = environment.get_template("bench.html.jinja").render(
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        tables=[table for table in _tables(rows) if table.lines],
+        ranks=plots.ranks(rows),
+        plane=plots.plane(rows),
+        sentences=[one.sentence() for one in compare_all(rows)],
+        leaks=list(summary.leaks(rows)),
+        failed=[(row["dataset"], method_of(row), row["seed"], row["failed"]) for row in rows if row.get("failed")],
+        shown=shown,
+        galleries=list(galleries.galleries(folder, rows, shown)) if pictures and shown else [],
+        makings=_makings(rows),
+        n_datasets=len({row["dataset"] for row in rows}),
+        n_methods=len(names),
+        n_seeds=len({row["seed"] for row in rows}),
+    )
+    temporary = folder / f".{PAGE}.{os.getpid()}.tmp"
+    temporary.write_text(page, encoding="utf-8")
+    return temporary.replace(folder / PAGE)
+
+
+def _tables(rows: Sequence[Row]) -> list[Table]:
+    ranked = summary.ranked(rows)
+    return [_means(ranked), _each(rows), _kept(ranked), _cost(rows)]
+
+
+def _means(ranked: Sequence[tuple[str, Sequence[Row]]]) -> Table:
+    keys = [key for key, (_, factor) in summary.COLUMNS.items() if factor == 100]
+    lines = [[_name(name), *(_percent(some, key) for key in keys)] for name, some in ranked]
+    note = "Means over data sets, in %. Behind ± the deviation between seeds. Rates at the calibrated threshold."
+    return Table("All data sets", note, ["method", *(summary.COLUMNS[key][0] for key in keys)], lines)
+
+
+def _each(rows: Sequence[Row]) -> Table:
+    keys = ("image_auroc", "pixel_auroc", "aupro", "recall", "false_alarm_rate", "promised_false_alarm_rate")
+    lines = []
+    for name, some in by_method(rows).items():
+        for dataset in dict.fromkeys(row["dataset"] for row in some):
+            mine = [row for row in some if row["dataset"] == dataset]
+            found = [_percent(mine, key) for key in keys]
+            lines.append([_name(dataset), _name(name), found[0], _interval(mine), *found[1:]])
+    head = ["data set", "method", "image AUROC", "95 % interval"]
+    note = "The interval is over test images (bootstrap), the mean of those of the seeds."
+    more = [summary.COLUMNS[key][0] for key in keys[1:]]
+    return Table("Each data set", note, [*head, *more], sorted(lines, key=lambda line: str(line[0].value)))
+
+
+def _kept(ranked: Sequence[tuple[str, Sequence[Row]]]) -> Table:
+    """What disturbed images change."""
+    kinds = [kind for kind in DISTURBANCES if kind != "none"]
+    lines = []
+    for name, some in ranked:
+        cells = [_name(name)]
+        for key in ("image_auroc", "false_alarm_rate"):
+            cells += [_disturbed(some, kind, key) for kind in DISTURBANCES]
+        lines.append(cells)
+    head = ["method", "image AUROC", *kinds, "false alarms", *kinds]
+    note = "The same model and threshold on a part of the test images, undisturbed first, then each disturbed. In %."
+    return Table("Mildly disturbed images", note, head, lines)
+
+
+def _cost(rows: Sequence[Row]) -> Table:
+    keys = {
+        "fit_seconds": "fit, s",
+        "ms_p50": "ms, median",
+        "ms_p95": "ms, 95th percentile",
+        "ms_per_image": "ms in batches of 8",
+        "fit_peak_mb": "MB to fit",
+        "peak_mb": "MB in all",
+        "model_mb": "model, MB",
+        "fit_joules": "J to fit",
+    }
+    lines = [[_name(name), *(_number(some, key) for key in keys)] for name, some in summary.ranked(rows)]
+    note = "Means over data sets. Milliseconds of one image at a time, decoding included. - means: not told."
+    return Table("What it costs", note, ["method", *keys.values()], lines)
+
+
+def _name(text: str) -> Cell:
+    return Cell(text, text)
+
+
+def _percent(rows: Sequence[Row], key: str) -> Cell:
+    value, deviation = mean(rows, key), spread(rows, key)
+    if value is None:
+        return Cell("-", None)
+    more = "" if deviation is None else f" ± {100 * deviation:.1f}"
+    return Cell(f"{100 * value:.1f}{more}", value)
+
+
+def _number(rows: Sequence[Row], key: str) -> Cell:
+    value = mean(rows, key)
+    return Cell("-", None) if value is None else Cell(f"{value:.0f}" if value >= 100 else f"{value:.1f}", value)
+
+
+def _interval(rows: Sequence[Row]) -> Cell:
+    known = [row["image_auroc_interval"] for row in rows if row.get("image_auroc_interval")]
+    if not known:
+        return Cell("-", None)
+    low, high = (sum(ends) / len(known) for ends in zip(*known, strict=True))
+    return Cell(f"{100 * low:.1f} to {100 * high:.1f}", low)
+
+
+def _disturbed(rows: Sequence[Row], kind: str, key: str) -> Cell:
+    found = [{**row, key: row["robustness"].get(kind, {}).get(key)} for row in rows if row.get("robustness")]
+    value = mean(found, key)
+    return Cell("-", None) if value is None else Cell(f"{100 * value:.1f}", value)
+
+
+def _makings(rows: Sequence[Row]) -> list[str]:
+    """How the rows came about, each way once."""
+    told = [
+        f"{row['command']} at commit {row['commit']} on {row['cores']} cores of {row['processor']}, "
+        f"{row['threads']} threads a row, {row['date']}"
+        for row in rows
+        if not row.get("failed")
+    ]
+    return list(dict.fromkeys(told))

@@ -1,0 +1,557 @@
+"""`unmask bench`: what a row holds, what is kept, resumed and told, and that other people's detectors fare alike."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import rankdata
+from sklearn.metrics import f1_score, roc_auc_score
+
+from tiny import FEATURES, SIZE, SSM_PIXELS, Textures, write_dataset
+from unmask.benchmark import cost, foreign, leaks, plots, robustness, running, summary
+from unmask.benchmark.methods import Method, methods_of
+from unmask.benchmark.page import write_page
+from unmask.benchmark.results import mean, rows_of, spread
+from unmask.benchmark.robustness import DISTURBANCES, Disturbed
+from unmask.benchmark.row import Job, measure
+from unmask.benchmark.running import Done, bench, here, on_ray, run_job
+from unmask.cli import main
+from unmask.datasets import load
+from unmask.detectors import build, find
+from unmask.errors import DatasetError, DependencyError, ForeignError, SettingError
+from unmask.training import LOOKS, Training
+from unmask.types import Sample
+
+pytestmark = pytest.mark.filterwarnings("ignore:a false-alarm rate of 0.05 needs")
+FRE = {"backbone": "tiny", "image_size": SIZE, "levels": "2,3"}
+COMMAND = """
+import sys, numpy as np
+from pathlib import Path
+from PIL import Image
+
+train, images, maps, seed = sys.argv[1:]
+read = lambda path: np.asarray(Image.open(path).convert("RGB"), float)
+usual = np.mean([read(path) for path in Path(train).iterdir()], axis=0)
+for path in Path(images).iterdir():
+    np.save(Path(maps) / f"{path.stem}.npy", abs(read(path) - usual).mean(2))
+"""
+
+
+@pytest.fixture(scope="module")
+def weave(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("set") / "weave", 24)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Any:
+    """Write a detector as a script; give its method."""
+
+    def written(code: str) -> Method:
+        script = tmp_path / "detector.py"
+        script.write_text(code)
+        return Method(f"command:{sys.executable} {script}", "", {})
+
+    return written
+
+
+def job(dataset: Path, method: Method | None = None, **changes: Any) -> Job:
+    method = method or Method("fre", "fast", FRE)
+    return Job(method.detector, method.preset, dict(method.settings), str(dataset), 0)._replace(**changes)
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
+def test_methods_are_read_as_people_write_them() -> None:
+    found = methods_of(["fre, ssm@light", "command:python a.py 1,2", "anomalib:Padim", "fre"])
+    assert [str(one) for one in found] == ["fre fast", "ssm light", "command:python a.py 1,2", "anomalib:Padim"]
+    assert [one.foreign for one in found] == [False, False, True, True]
+    assert str(methods_of(["patchcore+fre"], settings={"fre.pool": "1"})[0]) == "patchcore+fre fast fre.pool=1"
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings", "words"),
+    [
+        (["fre,nothing"], {}, "no detector 'nothing'"),
+        (["fre@paperr"], {}, "no preset 'paperr'"),
+        (["fre"], {"pol": "1"}, "no setting 'pol'"),
+        (["fre,ssm"], {"pool": "1"}, "one at a time"),
+        (["command:"], {}, "give a command"),
+        ([","], {}, "no detector was named"),
+    ],
+)
+def test_a_wrong_method_is_refused_before_anything_runs(texts: list[str], settings: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        methods_of(texts, settings=settings)
+
+
+# --- disturbances -----------------------------------------------------------------------------------------------------
+
+
+def test_disturbances_are_mild_keep_the_size_and_do_what_they_say(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    small = Image.fromarray(random.integers(60, 180, (60, 80, 3), np.uint8))
+    image = np.asarray(small.resize((400, 300), Image.Resampling.BICUBIC))
+    Image.fromarray(image).save(tmp_path / "a.png")
+    found = {kind: Disturbed(tmp_path / "a.png", kind).picture().astype(float) for kind in DISTURBANCES}
+    assert {one.shape for one in found.values()} == {image.shape}
+    assert (found["none"] == image).all()
+    assert (found["shift"][9:, 12:] == image[:-9, :-12]).all(), "3 % of 300 down and of 400 to the right"
+    assert found["brightness"].mean() == pytest.approx(1.15 * image.mean(), rel=0.01)
+    for kind in ("blur", "jpeg", "rotation"):
+        assert 0 < abs(found[kind] - image).mean() < 30, kind
+    assert found["blur"].std() < image.std()
+    assert abs(found["rotation"] - image)[147:153, 197:203].mean() < 6, "the middle stays where it is"
+
+
+def test_as_many_good_images_as_defects_are_disturbed() -> None:
+    samples = [Sample(Path(f"{i}.png"), i >= 30, "k") for i in range(200)]
+    few = robustness.chosen(samples, 40)
+    assert (len(few), sum(one.anomalous for one in few)) == (40, 20)
+    uneven = robustness.chosen(samples[20:], 40)
+    assert (len(uneven), sum(not one.anomalous for one in uneven)) == (40, 10)
+    assert len(robustness.chosen(samples[:5], 40)) == 5
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+
+def test_energy_is_read_where_the_machine_tells_it(tmp_path: Path) -> None:
+    for number in (0, 1):
+        (tmp_path / f"intel-rapl:{number}").mkdir()
+        (tmp_path / f"intel-rapl:{number}" / "energy_uj").write_text("1000000")
+    energy = cost.Energy(tmp_path)
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("3500000")
+    assert energy.joules() == 2.5
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("0")
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("0")
+    assert energy.joules() is None, "a counter that began anew tells nothing"
+    assert cost.Energy(tmp_path / "nowhere").joules() is None
+
+
+# --- leaks ------------------------------------------------------------------------------------------------------------
+
+
+def test_claims_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 3 == 0
+    scores = random.normal(size=60) + labels
+    seen = [{"step": 3, "steps": 9, "image_auroc": 0.999}, {"step": 6, "steps": 9, "image_auroc": 0.5}]
+    told = leaks.claims(scores, labels, 1.0, seen)
+    best = max(f1_score(labels, scores >= threshold) for threshold in scores)
+    assert told["f1_test_threshold"] == pytest.approx(best)
+    assert told["f1_ours"] == pytest.approx(f1_score(labels, scores > 1.0))
+    assert (told["image_auroc_best_step"], told["best_step"]) == (0.999, 3)
+    assert leaks.claims(scores, labels, 1.0, [])["image_auroc_best_step"] is None
+    low = [{"step": 3, "steps": 9, "image_auroc": 0.1}]
+    assert leaks.claims(scores, labels, 1.0, low)["image_auroc_best_step"] == roc_auc_score(labels, scores)
+    assert leaks.claims(scores[labels], labels[labels], 1.0, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("isstad", {**FEATURES, "stage2_steps": 12}), ("ssm", {**SSM_PIXELS, "steps": 12})],
+)
+def test_a_watched_fit_learns_the_same(name: str, settings: dict[str, Any], weave: Path) -> None:
+    looks = leaks.Looks(load(weave, seed=0).test)
+    alone, watched = (build(find(name), "fast", settings) for _ in range(2))
+    alone.fit(Textures(10), Training(device="cpu"))
+    watched.fit(Textures(10), Training(device="cpu", look=looks))
+    assert [look["step"] for look in looks.seen] == [2, 4, 6, 8, 10]
+    assert len(looks.seen) == LOOKS
+    assert all(0 <= look["image_auroc"] <= 1 for look in looks.seen)
+    for (key, mine), other in zip(alone.learned().items(), watched.learned().values(), strict=True):
+        assert mine.equal(other), key
+
+
+# --- a row ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_holds_what_the_protocol_asks_for(weave: Path) -> None:
+    row, seen = measure(job(weave))
+    assert {
+        *("detector", "preset", "settings", "params", "dataset", "fingerprint", "seed", "versions", "processor"),
+        *("threads", "cores", "fit_seconds", "ms_p50", "ms_p95", "peak_mb", "fit_peak_mb", "model_mb", "commit"),
+        *("image_auroc", "image_auroc_interval", "pixel_auroc", "aupro", "f1_max", "threshold", "recall_by_kind"),
+        *("false_alarm_rate", "promised_false_alarm_rate", "recall", "precision", "robustness", "leaks"),
+    } <= set(row)
+    assert set(row["robustness"]) == set(DISTURBANCES)
+    assert row["robustness"]["none"]["image_auroc"] == row["image_auroc"], "all six test images are disturbed"
+    assert json.loads(json.dumps(row))["robustness"] == row["robustness"], "plain values"
+    labels = [sample.anomalous for sample in load(weave, seed=0).test]
+    assert roc_auc_score(labels, seen["scores"]) == row["image_auroc"]
+    assert seen["maps"].shape == (6, 64, 64)
+    assert 0 < row["ms_p50"] <= row["ms_p95"]
+
+
+def test_a_command_is_measured_like_a_detector(weave: Path, command: Any) -> None:
+    row, seen = measure(job(weave, command(COMMAND)))
+    split = load(weave, seed=0)
+
+    def read(path: Path) -> np.ndarray:
+        return np.asarray(Image.open(path).convert("RGB"), float)
+
+    usual = np.mean([read(path) for path in split.normals], axis=0)
+    scores = {path: abs(read(path) - usual).mean(2).max() for path in [*split.held_out, *(s.path for s in split.test)]}
+    assert seen["scores"] == pytest.approx([scores[sample.path] for sample in split.test])
+    assert row["threshold"] == pytest.approx(max(scores[path] for path in split.held_out)), "too few for anything else"
+    assert row["image_auroc"] == roc_auc_score([s.anomalous for s in split.test], seen["scores"])
+    assert row["fit_seconds"] is None, "it did not say"
+    assert row["robustness"]["brightness"] != row["robustness"]["none"]
+
+
+def test_a_command_cannot_tell_tests_from_held_out_images(weave: Path, tmp_path: Path) -> None:
+    split = load(weave, seed=0)
+    wanted = [Disturbed(path, "none") for path in (*split.held_out, *(sample.path for sample in split.test))]
+    spy = tmp_path / "spy.py"
+    spy.write_text(COMMAND + "print(sorted(p.name for p in Path(images).iterdir()))\nprint(seed)")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    maps = foreign.run(Method(f"command:{sys.executable} {spy}", "", {}), split.normals, wanted, 3, folder)
+    names = [maps.names[one] for one in wanted]
+    assert sorted(names) == [f"{i:06d}" for i in range(len(wanted))]
+    assert names != sorted(names), "shuffled"
+    assert not any(path.is_symlink() for path in (folder / "images").iterdir()), "a link would tell where it leads"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("raise SystemExit('no licence')", "ended with 1: no licence"),
+        ("pass", "of .* maps were not written"),
+        (COMMAND.replace(".mean(2))", ".mean(2) * float('nan'))"), "is no map"),
+        (COMMAND.replace(".mean(2))", ")"), "is no map"),
+        (
+            COMMAND.replace("abs(read(path) - usual).mean(2))", "np.array([[{}]], object), allow_pickle=True)"),
+            "is no map",
+        ),
+        (COMMAND + "(Path(maps) / 'scores.json').write_text('[')", "scores.json is no JSON"),
+        (COMMAND + "(Path(maps) / 'scores.json').write_text('{\"000000\": 1}')", "scores.json lacks 000001"),
+    ],
+)
+def test_a_command_that_fails_is_told_in_one_line(weave: Path, command: Any, code: str, words: str) -> None:
+    with pytest.raises(ForeignError, match=words) as caught:
+        measure(job(weave, command(code)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_command_may_tell_scores_and_cost(weave: Path, command: Any) -> None:
+    told = COMMAND + (
+        "import json\nnames = [p.stem for p in Path(images).iterdir()]\n"
+        "(Path(maps) / 'scores.json').write_text(json.dumps({n: float(n) for n in names}))\n"
+        "(Path(maps) / 'cost.json').write_text(json.dumps("
+        "{'fit_seconds': 7, 'model_mb': 3, 'milliseconds': [1, 2, 9], 'versions': {'mine': '4'}}))"
+    )
+    row, seen = measure(job(weave, command(told)))
+    assert (row["fit_seconds"], row["model_mb"], row["ms_p50"], row["versions"]["mine"]) == (7, 3, 2, "4")
+    assert all(score == int(score) for score in seen["scores"])
+
+
+def test_anomalib_needs_an_environment_that_is_named(
+    weave: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(foreign.PYTHON_OF_ANOMALIB, raising=False)
+    with pytest.raises(DependencyError, match=foreign.PYTHON_OF_ANOMALIB):
+        measure(job(weave, Method("anomalib:Patchcore", "", {})))
+    monkeypatch.setenv(foreign.PYTHON_OF_ANOMALIB, sys.executable)
+    words = foreign.command_of(Method("anomalib:Patchcore", "", {"num_neighbors": "3"}))
+    assert words[0] == sys.executable
+    assert words[1].endswith("anomalib_worker.py")
+    assert words[2:] == ["Patchcore", '["num_neighbors=3"]']
+
+
+# --- all rows ---------------------------------------------------------------------------------------------------------
+
+
+class Made:
+    """Runs nothing: rows from a plan, some of which fail."""
+
+    def __init__(self, failing: Sequence[tuple[str, int]] = ()) -> None:
+        self.failing, self.jobs = set(failing), []
+
+    def __call__(self, jobs: Sequence[Job], minutes: float | None) -> Iterator[Done]:
+        for one in jobs:
+            self.jobs.append(one)
+            known = {**one._asdict(), "dataset": Path(one.dataset).name, "folder": one.dataset}
+            if (one.detector, one.seed) in self.failing:
+                yield Done({**known, "failed": "it broke"}, b"")
+            else:
+                yield Done({**known, "failed": None, **figures(one)}, b"seen")
+
+
+def figures(one: Job) -> dict[str, Any]:
+    better = {"fre": 0.02, "ssm": 0.0, "protoad": 0.01}[one.detector]
+    names = ("image_ap", "pixel_auroc", "aupro", "recall", "false_alarm_rate", "promised_false_alarm_rate")
+    spent = dict.fromkeys(
+        ("fit_seconds", "ms_p50", "ms_p95", "ms_per_image", "fit_peak_mb", "peak_mb", "model_mb"), 5.0
+    )
+    auroc = 0.9 + better + 0.001 * one.seed + 0.0001 * len(Path(one.dataset).name)
+    made = {"commit": "abc", "cores": 2, "processor": "P", "threads": 1, "date": "2026-01-01", "fingerprint": "f"}
+    disturbed = {kind: {"image_auroc": 0.5, "false_alarm_rate": 0.25, "recall": 1.0} for kind in DISTURBANCES}
+    return {
+        **dict.fromkeys(names, 0.5),
+        **dict.fromkeys(spent, 5.0),
+        **made,
+        "image_auroc": auroc,
+        "image_auroc_interval": [0.8, 0.95],
+        "robustness": disturbed,
+        "recall_by_kind": {"hole": 0.5},
+        "leaks": {"f1_test_threshold": 0.9, "f1_ours": 0.8, "image_auroc_best_step": 0.99, "best_step": 4},
+    }
+
+
+SETS = [Path(f"set_{'x' * i}") for i in range(1, 4)]
+
+
+def test_rows_are_kept_resumed_and_tried_again(tmp_path: Path) -> None:
+    methods, told = methods_of(["fre,ssm"]), []
+    first = bench(SETS, methods, range(2), tmp_path / "r", run=Made([("ssm", 1)]), command="unmask bench it")
+    assert len(first) == 12
+    assert sum(bool(row["failed"]) for row in first) == 3
+    assert rows_of(tmp_path / "r") == first
+    assert {row["folder"] for row in first} == {str(one) for one in SETS}, "as it was given, not where it lies"
+    assert {row["command"] for row in first} == {"unmask bench it"}
+    assert len(list((tmp_path / "r" / "seen").iterdir())) == 9
+    with pytest.raises(SettingError, match="add --resume"):
+        bench(SETS, methods, range(2), tmp_path / "r", run=Made())
+    again = Made()
+    rows = bench(
+        SETS, methods, range(2), tmp_path / "r", resume=True, run=again, told=lambda row, n, of: told.append((n, of))
+    )
+    assert [(one.detector, one.seed) for one in again.jobs] == [("ssm", 1)] * 3
+    assert told == [(10, 12), (11, 12), (12, 12)]
+    assert len(rows) == 12
+    assert not any(row["failed"] for row in rows)
+    more = Made()
+    assert len(bench(SETS[:1], methods_of(["protoad"]), range(1), tmp_path / "r", resume=True, run=more)) == 13
+    assert len(more.jobs) == 1
+
+
+def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
+    def interrupted(jobs: Sequence[Job], minutes: float | None) -> Iterator[Done]:
+        yield next(iter(Made()(jobs, minutes)))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", run=interrupted)
+    assert len(rows_of(tmp_path / "r")) == 1
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"results.json", "results.parquet", "seen"}
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(SettingError, match="holds no results"):
+        bench(SETS, methods_of(["fre"]), range(1), tmp_path, run=Made())
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(DatasetError, match="no file of results"):
+        bench(SETS, methods_of(["fre"]), range(1), tmp_path, resume=True, run=Made())
+
+
+def test_the_table_holds_every_figure(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    bench(SETS, methods_of(["fre"]), range(2), tmp_path / "r", run=Made())
+    rows = parquet.read_table(tmp_path / "r" / "results.parquet").to_pylist()
+    assert len(rows) == 6
+    assert (rows[0]["method"], rows[0]["image_auroc_low"], rows[0]["jpeg_false_alarm_rate"]) == ("fre fast", 0.8, 0.25)
+    assert rows[0]["recall_by_kind"] == [("hole", 0.5)]
+    assert rows[0]["failed"] is None
+
+
+def test_a_row_runs_in_a_process_of_its_own_and_its_failure_is_a_row(weave: Path, tmp_path: Path) -> None:
+    missing = job(tmp_path / "nowhere")
+    good, bad = sorted(here(2)([job(weave), missing], None), key=lambda one: bool(one.row["failed"]))
+    here_and_now, _ = measure(job(weave))
+    assert good.row["image_auroc"] == here_and_now["image_auroc"]
+    assert good.row["threads"] == 1
+    assert good.row["notes"], "the promise was lowered for want of images"
+    assert good.seen[:2] == b"PK"
+    assert "no such folder" in bad.row["failed"]
+    assert bad.row["dataset"] == "nowhere"
+    assert bad.seen == b""
+
+
+def test_a_row_that_takes_too_long_is_given_up_with_all_it_started(weave: Path, command: Any, tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    slow = f"import time\nwhile True:\n    open({str(alive)!r}, 'w').write(str(time.time()))\n    time.sleep(0.05)"
+    children: set[Any] = set()
+    done = run_job(job(weave, command(slow)), 1, 0.25, children)
+    assert done.row["failed"] == "stopped after 0.25 minutes"
+    assert children == set()
+    assert alive.exists(), "it had begun"
+    before = alive.read_text()
+    time.sleep(0.3)
+    assert alive.read_text() == before
+
+
+def test_ctrl_c_ends_what_runs(weave: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(running, "_end", lambda child: (child.kill(), child.wait(), ended.set()))
+
+    def impatient(*_: Any, **__: Any) -> Any:
+        time.sleep(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "wait", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        list(here(1)([job(weave, command("import time; time.sleep(60)"))], None))
+    assert ended.is_set()
+
+
+def test_jobs_count_from_one() -> None:
+    with pytest.raises(SettingError, match="count from 1"):
+        here(0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ray_gives_the_same_rows(weave: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        jobs = [job(weave), job(weave, seed=1), job(tmp_path / "nowhere")]
+        found = {(done.row["dataset"], done.row["seed"]): done.row for done in on_ray()(jobs, None)}
+    finally:
+        ray.shutdown()
+    assert "no such folder" in found["nowhere", 0]["failed"]
+    for one in jobs[:2]:
+        assert found["weave", one.seed]["image_auroc"] == measure(one)[0]["image_auroc"]
+
+
+# --- what is told -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[dict[str, Any]]:
+    return bench(SETS, methods_of(["fre,ssm,protoad"]), range(2), tmp_path / "r", run=Made([("ssm", 1)]))
+
+
+def test_means_weigh_data_sets_alike_and_spread_is_between_seeds() -> None:
+    some = [{"dataset": d, "seed": s, "x": v} for d, s, v in [("a", 0, 1.0), ("a", 1, 3.0), ("b", 0, 10.0)]]
+    assert mean(some, "x") == 6.0
+    assert spread(some, "x") is None, "only seed 0 has both"
+    assert spread([*some, {"dataset": "b", "seed": 1, "x": 12.0}], "x") == pytest.approx(np.std([5.5, 7.5], ddof=1))
+    assert mean([{"dataset": "a", "seed": 0, "x": None}], "x") is None
+
+
+def test_the_summary_ranks_compares_and_tells_failures(rows: list[dict[str, Any]]) -> None:
+    told = list(summary.lines(rows))
+    assert [line.split()[0] for line in told[1:4]] == ["fre", "protoad", "ssm"]
+    assert sum("no difference that these data sets can show" in line for line in told) == 3
+    assert sum(line.startswith("FAILED") and line.endswith("it broke") for line in told) == 3
+    assert not any("claim" in line for line in told)
+    leaky = list(summary.lines(rows, show_leaks=True))
+    assert "fre fast: a threshold chosen on the test images would claim F1 90.0; ours has 80.0" in leaky
+    assert any("best test score would claim image AUROC 99.00" in line for line in leaky)
+    assert any("best of 2 seeds" in line for line in leaky)
+
+
+def test_ranks_are_those_of_scipy_and_bars_join_what_cannot_be_told_apart(rows: list[dict[str, Any]]) -> None:
+    found = plots.ranks(rows)
+    assert found is not None
+    assert [(mark.name, mark.rank) for mark in found.marks] == [("fre fast", 1), ("protoad fast", 2), ("ssm fast", 3)]
+    assert found.bars == [(0.0, 1.0)]
+    values = np.array([3.0, 1.0, 3.0, 2.0])
+    assert plots._ranked(values).tolist() == rankdata(values).tolist()
+    marks = [plots.Mark(name, i + 1, i / 3, i) for i, name in enumerate("abcd")]
+    assert plots._bars(marks, {frozenset("ac"), frozenset("ad"), frozenset("bd")}) == [
+        (0.0, 1 / 3),
+        (1 / 3, 2 / 3),
+        (2 / 3, 1.0),
+    ]
+    assert plots._bars(marks, {frozenset("ad"), frozenset("ab")}) == [(1 / 3, 1.0)]
+    assert plots.ranks(rows[:1]) is None
+
+
+def test_the_plane_keeps_dots_inside_and_names_apart(rows: list[dict[str, Any]]) -> None:
+    found = plots.plane(rows)
+    assert found is not None
+    assert all(0 <= dot.x <= 1 and 0 <= dot.y <= 1 for dot in found.dots)
+    labels = sorted(dot.label for dot in found.dots)
+    assert min(np.diff(labels)) >= plots.HIGH - 1e-9
+    assert {label for _, label in found.x_ticks} == {"5"}
+    assert plots.plane(rows[:1]) is None
+
+
+def test_the_page_says_it_all_and_asks_nobody(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    rows[0]["failed"] = "<script>alert(1)</script>"
+    page = write_page(tmp_path / "r", rows).read_text()
+    assert "&lt;script&gt;alert" in page
+    assert "<script>alert" not in page
+    for words in ("fre fast", "Mildly disturbed images", "What it costs", "it broke", "would claim", "A thick line"):
+        assert words in page, words
+    assert "http" not in page.replace('http-equiv="Content', "")
+    assert "data:image" not in page, "the data sets are not there"
+
+
+@pytest.mark.parametrize("wanted", ["fre", "fre,nothing", "fre,fre"])
+def test_a_wrong_pair_is_refused(rows: list[dict[str, Any]], tmp_path: Path, wanted: str) -> None:
+    with pytest.raises(SettingError, match="give two of the measured methods"):
+        write_page(tmp_path / "r", rows, side_by_side=wanted)
+
+
+def test_the_command_measures_shows_and_resumes(
+    weave: Path, tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dull = command(COMMAND.replace("abs(read(path) - usual).mean(2)", "np.ones((4, 4))")).detector
+    words = ["bench", weave, "--detectors", "fre", "--detectors", dull, "--set", "pool=1", "-o", tmp_path / "r"]
+
+    def run(*arguments: Any) -> int:
+        monkeypatch.setattr(sys, "argv", ["unmask", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return int(caught.value.code or 0)
+
+    assert run(*words) == 2
+    assert "one at a time" in capsys.readouterr().err
+    plain = [word for word in words if word not in ("--set", "pool=1")]
+    tiny = {"detector": "fre", "preset": "fast"}
+    monkeypatch.setitem(find("fre").presets, "fast", {"backbone": "tiny", "image_size": SIZE, "levels": (2, 3)})
+    monkeypatch.setattr(running, "run_job", lambda one, *_: _in_process(one))
+    assert run(*plain, "--seeds", "1") == 0
+    told = capsys.readouterr()
+    assert "1/2 weave, fre fast, seed 0: image AUROC" in told.err
+    assert "Page:" in told.err
+    page = (tmp_path / "r" / "index.html").read_text()
+    assert "data:image/webp" in page, "the dull command misses everything"
+    assert "Missed defects" in page
+    assert run(*plain, "--seeds", "1", "--resume", "--no-pictures") == 0
+    assert "data:image" not in (tmp_path / "r" / "index.html").read_text()
+    assert run("compare", tmp_path / "r", tmp_path / "r") == 0
+    assert "fre fast: image AUROC +0.00" in capsys.readouterr().out
+    monkeypatch.setattr(running, "run_job", lambda one, *_: running._failed(one, "no luck"))
+    assert run(*plain, "--seeds", "2", "--resume") == 1
+    assert "FAILED: weave, fre fast, seed 1: no luck" in capsys.readouterr().out
+    assert tiny.items() <= rows_of(tmp_path / "r")[0].items()
+
+
+def _in_process(one: Job) -> Done:
+    import io
+
+    row, seen = measure(one)
+    file = io.BytesIO()
+    np.savez_compressed(file, scores=seen["scores"], maps=seen["maps"])
+    return Done({**row, "folder": one.dataset, "failed": None}, file.getvalue())
+
+
+@pytest.mark.parametrize(("more", "words"), [(["--on", "moon"], "here or ray"), (["--seeds", "0"], "count from 1")])
+def test_wrong_words_are_told_in_one_line(
+    weave: Path,
+    tmp_path: Path,
+    more: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["unmask", "bench", str(weave), "-o", str(tmp_path / "r"), *more])
+    with pytest.raises(SystemExit):
+        main()
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
