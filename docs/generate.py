@@ -18,40 +18,47 @@ RESULTS = ROOT / "benchmarks" / "results"
 NO_FIGURES = "no figures yet"
 
 COLUMNS = {
-    "image_auroc": ("image AUROC", 3),
-    "image_auroc_interval": ("its 95 % interval", 3),
-    "pixel_auroc": ("pixel AUROC", 3),
-    "aupro": ("AUPRO", 3),
-    "recall": ("recall", 3),
-    "false_alarm_rate": ("false alarms", 3),
-    "promised_false_alarm_rate": ("promised at most", 3),
-    "fit_seconds": ("fit, s", 0),
-    "ms_alone": ("ms an image", 0),
-    "peak_mb": ("memory, MB", 0),
+    "pixel_auroc": ("pixel AUROC", 100),
+    "aupro": ("AUPRO", 100),
+    "recall": ("recall", 100),
+    "false_alarm_rate": ("false alarms", 100),
+    "promised_false_alarm_rate": ("promised at most", 100),
+    "fit_seconds": ("fit, s", 1),
+    "ms_p50": ("ms an image", 1),
+    "peak_mb": ("memory, MB", 1),
     "model_mb": ("model, MB", 1),
 }
-"""What the table shows of a row: its title and its decimals."""
+"""What the table shows of a method behind its image AUROC: title and factor."""
 
 
-def benchmark_table(results: Path = RESULTS) -> str:
-    """The rows of results/*.json as `benchmarks/run.py` writes them: a line for each data set, means over its seeds."""
-    from unmask.benchmark.methods import method_of
+def benchmark_table(results: Path = RESULTS / "six_sets") -> str:
+    """The rows of a run of `unmask bench`: a line a method, means over data sets, and image AUROC of each of them."""
+    from unmask.benchmark.results import JSON, rows_of
+    from unmask.benchmark.summary import figure, ranked
 
-    groups, makings = defaultdict(list), []
-    for path in sorted(results.glob("*.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for row in found.get("rows", []):
-            groups[row["dataset"], method_of(row)].append(row)
-            where = f"{row['cores']} cores of {row['processor']}, torch {row['versions']['torch']}"
-            makings.append(f"`{found['command']}` at commit {row['commit']} on {where}.")
-    if not groups:
+    if not (results / JSON).exists():
         return NO_FIGURES
-    lines = [
-        [dataset, method, len(rows), *(_figure([row[key] for row in rows], COLUMNS[key][1]) for key in COLUMNS)]
-        for (dataset, method), rows in sorted(groups.items())
-    ]
-    table = _table(["data set", "detector, preset", "seeds", *(title for title, _ in COLUMNS.values())], lines)
-    return "\n".join([table, "", *(f"- {making}" for making in dict.fromkeys(makings))])
+    rows = rows_of(results)
+    datasets = sorted({row["dataset"] for row in rows})
+    lines = []
+    for method, some in ranked(rows):
+        each = [[row for row in some if row["dataset"] == dataset] for dataset in datasets]
+        aurocs = [figure(one, "image_auroc", 100) for one in each]
+        costs = [figure(some, key, factor) for key, (_, factor) in COLUMNS.items()]
+        lines.append([method, f"**{figure(some, 'image_auroc', 100)}**", *aurocs, *costs])
+    head = ["method", "image AUROC", *datasets, *(title for title, _ in COLUMNS.values())]
+    return "\n".join([_table(head, lines), "", *(f"- {making}" for making in _makings(rows))])
+
+
+def _makings(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """How many rows came about how."""
+    ways = defaultdict(list)
+    for row in rows:
+        if not row["failed"]:
+            where = f"{row['cores']} cores of {row['processor']}, {row['threads']} threads a row"
+            ways[f"`{row['command']}` at commit {row['commit']} on {where}, {row['date']}"].append(row["seed"])
+    told = {way: ", ".join(map(str, sorted(set(seeds)))) for way, seeds in ways.items()}
+    return [f"{way}: {len(ways[way])} rows, seeds {seeds}." for way, seeds in told.items()]
 
 
 def commands_table() -> str:
@@ -164,17 +171,6 @@ def generated(file: str) -> str:
             before, _, rest = text.partition(start)
             text = f"{before}{start}\n{make()}\n{end}{rest.partition(end)[2]}"
     return text
-
-
-def _figure(values: Sequence[Any], digits: int) -> str:
-    """Mean ± standard deviation, the mean alone of one value or of whole numbers, "-" where nothing was measured."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    if isinstance(known[0], list):  # (low, high)
-        return " to ".join(_figure(ends, digits).partition(" ")[0] for ends in zip(*known, strict=True))
-    mean = f"{statistics.mean(known):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 and digits == 3 else mean
 
 
 def _arguments(docstring: str) -> dict[str, str]:

@@ -48,7 +48,7 @@ FLOORS = (
     ("benchmark.foreign", "benchmark.leaks", "benchmark.results"),
     ("benchmark.row", "benchmark.summary"),
     ("benchmark.running",),
-    ("benchmark.galleries", "benchmark.plots"),
+    ("benchmark.galleries", "benchmark.plots", "benchmark.scaling"),
     ("benchmark.page",),
     ("console",),
     ("arguments",),

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import f1_score, roc_auc_score
 
 from tiny import FEATURES, SIZE, SSM_PIXELS, Textures, write_dataset
-from unmask.benchmark import cost, foreign, leaks, plots, robustness, running, summary
+from unmask.benchmark import cost, foreign, leaks, plots, robustness, running, scaling, summary
 from unmask.benchmark.methods import Method, methods_of
 from unmask.benchmark.page import write_page
 from unmask.benchmark.results import mean, rows_of, spread
@@ -555,3 +556,47 @@ def test_wrong_words_are_told_in_one_line(
         main()
     assert words in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
+
+
+def test_two_data_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="have the same name"):
+        bench([Path("a/bolt"), Path("b/bolt")], methods_of(["fre"]), range(1), tmp_path / "r", run=Made())
+
+
+# --- how it grows -----------------------------------------------------------------------------------------------------
+
+
+def test_parts_have_as_many_images_to_learn_from_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "COUNTS", (10, 100))
+    monkeypatch.setattr(scaling, "DRAWN", 30)
+    monkeypatch.setattr(scaling, "render", partial(scaling.render, size=64))
+    with scaling.parts() as folders:
+        for count, folder in folders.items():
+            split = load(folder, seed=0)
+            assert len(split.normals) + len(split.held_out) == round(count / 0.8)
+            assert abs(len(split.normals) - count) <= 0.2 * count
+            assert len(split.test) == 40
+    assert not folder.exists()
+
+
+def test_growth_is_a_line_a_method(tmp_path: Path) -> None:
+    fre, own = Method("fre", "fast", {}), Method("command:a", "", {})
+    assert scaling.at_sizes([fre, own]) == [Method("fre", "fast", {"image_size": s}) for s in (128, 256, 512, 1024)]
+    plain = {"detector": "fre", "preset": "fast", "settings": {}, "fit_seconds": 3.0, "peak_mb": 900, "ms_p50": 7.0}
+    rows = [plain | {"dataset": "part_100"}, plain | {"dataset": "part_100", "settings": {"image_size": 512}}]
+    head, (line,) = scaling.table(rows)
+    told = dict(zip(head, line, strict=True))
+    assert {name for name, value in told.items() if value is not None} == {
+        "method",
+        "fit s, 100",
+        "MB, 100",
+        "ms, 512 px",
+    }
+    assert (told["method"], told["fit s, 100"], told["MB, 100"], told["ms, 512 px"]) == ("fre fast", 3.0, 900, 7.0)
+    assert told["ms, 256 px"] is None
+
+
+def test_growth_stands_on_the_page(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    assert "How it grows" not in write_page(tmp_path / "r", rows).read_text()
+    bench([Path("part_100")], methods_of(["fre"]), range(1), tmp_path / "r" / "scaling", run=Made())
+    assert "How it grows" in write_page(tmp_path / "r", rows).read_text()

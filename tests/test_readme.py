@@ -5,6 +5,7 @@ import json
 import re
 import runpy
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tiny import FUSE
+from tiny import FUSE, write_dataset
 from unmask import samples
+from unmask.benchmark.row import Job, measure
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -93,20 +95,30 @@ def test_generated_parts_are_those_of_the_code_and_the_results(file: str) -> Non
     assert (ROOT / file).read_text(encoding="utf-8") == GENERATE["generated"](file), "run: make docs"
 
 
-def test_the_benchmark_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
+def test_the_benchmark_table_is_the_mean_over_data_sets(tmp_path: Path) -> None:
     assert GENERATE["benchmark_table"](tmp_path) == GENERATE["NO_FIGURES"]
-    makings = {"cores": 2, "processor": "P", "versions": {"torch": "9"}, "commit": "abc", "settings": {"lr": "1"}}
-    row = (
-        dict.fromkeys(GENERATE["COLUMNS"], 0.5) | {"dataset": "bolt", "detector": "isstad", "preset": "fast"} | makings
-    )
-    seeds = ((0.9, [0.8, 0.9]), (1.0, [0.9, 1.0]))
-    rows = [row | {"image_auroc": mean, "image_auroc_interval": ends, "aupro": None} for mean, ends in seeds]
-    (tmp_path / "bolt.json").write_text(json.dumps({"command": "python run.py", "rows": rows}))
+    made = {"cores": 2, "threads": 1, "processor": "P", "commit": "abc", "date": "today", "command": "unmask bench"}
+    named = {"detector": "isstad", "preset": "fast", "settings": {}, "failed": None}
+    plain = dict.fromkeys(GENERATE["COLUMNS"], 0.5) | named | made
+    found = [("bolt", 0, 0.9), ("bolt", 1, 1.0), ("nut", 0, 0.5), ("nut", 1, 0.6)]
+    rows = [plain | {"dataset": d, "seed": s, "image_auroc": v, "aupro": None} for d, s, v in found]
+    failed = {**named, "dataset": "nut", "seed": 2, "failed": "it broke"}
+    (tmp_path / "results.json").write_text(json.dumps({"rows": [*rows, failed]}))
     table = GENERATE["benchmark_table"](tmp_path).splitlines()
-    assert table[2].startswith(
-        "| bolt | isstad fast lr=1 | 2 | 0.950 ± 0.071 | 0.850 to 0.950 | 0.500 ± 0.000 | - | 0.500 ± 0.000 |"
-    )
-    assert table[3:] == ["", "- `python run.py` at commit abc on 2 cores of P, torch 9."]
+    assert table[2].startswith("| isstad fast | **75.0 ± 7.1** | 95.0 ± 7.1 | 55.0 ± 7.1 | 50.0 ± 0.0 | - | 50.0 ±")
+    assert table[4] == "- `unmask bench` at commit abc on 2 cores of P, 1 threads a row, today: 4 rows, seeds 0, 1."
+
+
+def test_the_documented_command_is_a_detector(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(code.splitlines()) <= 22
+    script = tmp_path / "mean_image.py"
+    script.write_text(code)
+    dataset = write_dataset(tmp_path / "weave", 24)
+    with pytest.warns(UserWarning, match="the best that can be promised"):
+        row, _ = measure(Job(f"command:{sys.executable} {script}", "", {}, str(dataset), 0))
+    assert row["image_auroc"] == 1.0
 
 
 def test_the_tree_lists_every_module_and_nothing_else() -> None:

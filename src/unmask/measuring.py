@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +63,9 @@ def bench(
     show_leaks: Annotated[
         bool, typer.Option("--show-leaks", help="Also tell what looking at the test set would have claimed.")
     ] = False,
+    with_scaling: Annotated[
+        bool, typer.Option("--scaling", help="Also measure 10 to 10,000 drawn images, and 128 to 1024 pixels.")
+    ] = False,
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Put test images into the page's galleries.")
     ] = True,
@@ -75,7 +78,7 @@ def bench(
         raise SettingError(f"seeds count from 1, got {seeds}")
     check_writable(output)
     with needs_torch():
-        from unmask.benchmark import page, running, summary
+        from unmask.benchmark import page, running, scaling, summary
         from unmask.benchmark.methods import methods_of
         from unmask.detectors import DETECTORS
 
@@ -92,6 +95,8 @@ def bench(
             command=" ".join(["unmask", *sys.argv[1:]]),
             told=_teller(),
         )
+        if with_scaling:
+            _measure_scaling(methods, output / scaling.FOLDER, max_minutes, _place(on, jobs))
         for line in summary.lines(rows, show_leaks=show_leaks):
             typer.echo(line)
         written = page.write_page(output, rows, pictures=pictures, side_by_side=side_by_side)
@@ -128,6 +133,29 @@ def _place(on: str, jobs: int) -> Any:
     if on != "here":
         raise SettingError(f"--on {on} is unknown; give here or ray")
     return running.here(jobs)
+
+
+def _measure_scaling(methods: Sequence[Any], output: Path, max_minutes: float | None, run: Any) -> None:
+    """Rows of drawn images; they always go on where they stopped."""
+    from unmask.benchmark import running, scaling
+
+    def measure(folders: Iterable[Path], some: Sequence[Any]) -> None:
+        running.bench(
+            list(folders),
+            some,
+            range(1),
+            output,
+            resume=True,
+            max_minutes=max_minutes,
+            run=run,
+            command=" ".join(["unmask", *sys.argv[1:]]),
+            shown=lambda folder: folder.name,
+            told=_teller(),
+        )
+
+    with scaling.parts() as folders:
+        measure(folders.values(), methods)
+        measure([folders[100]], scaling.at_sizes(methods))
 
 
 def _teller() -> Callable[[Mapping[str, Any], int, int], None]:

@@ -12,5 +12,6 @@ running.py      all rows: in processes of their own, resumed, on one machine or 
 results.py      rows to files and back, and to means
 comparison.py   which differences are more than chance
 summary.py      a run in words and columns
+scaling.py      how time and memory grow
 plots.py, galleries.py, page.py  the same as one page for people
 """

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unmask.benchmark import galleries, plots, summary
+from unmask.benchmark import galleries, plots, scaling, summary
 from unmask.benchmark.comparison import compare_all
 from unmask.benchmark.methods import method_of
-from unmask.benchmark.results import by_method, mean, spread
+from unmask.benchmark.results import by_method, mean, rows_of
 from unmask.benchmark.robustness import DISTURBANCES
 
 PAGE = "index.html"
@@ -55,7 +55,7 @@ def write_page(folder: Path, rows: Sequence[Row], *, pictures: bool = True, side
     shown = galleries.two_of(rows, side_by_side, names)
     page = environment.get_template("bench.html.jinja").render(
         written=time.strftime("%Y-%m-%d %H:%M"),
-        tables=[table for table in _tables(rows) if table.lines],
+        tables=[table for table in _tables(folder, rows) if table.lines],
         ranks=plots.ranks(rows),
         plane=plots.plane(rows),
         sentences=[one.sentence() for one in compare_all(rows)],
@@ -73,9 +73,9 @@ def write_page(folder: Path, rows: Sequence[Row], *, pictures: bool = True, side
     return temporary.replace(folder / PAGE)
 
 
-def _tables(rows: Sequence[Row]) -> list[Table]:
+def _tables(folder: Path, rows: Sequence[Row]) -> list[Table]:
     ranked = summary.ranked(rows)
-    return [_means(ranked), _each(rows), _kept(ranked), _cost(rows)]
+    return [_means(ranked), _each(rows), _kept(ranked), _cost(rows), _scaling(folder)]
 
 
 def _means(ranked: Sequence[tuple[str, Sequence[Row]]]) -> Table:
@@ -129,21 +129,29 @@ def _cost(rows: Sequence[Row]) -> Table:
     return Table("What it costs", note, ["method", *keys.values()], lines)
 
 
+def _scaling(folder: Path) -> Table:
+    """Of the run beside this one, if there was one."""
+    found = rows_of(folder / scaling.FOLDER) if (folder / scaling.FOLDER).exists() else []
+    head, lines = scaling.table(found)
+    note = "Drawn parts. Fits by number of good images, and an image by the pixels that the network sees along a side."
+    cells = [[_name(str(name)), *(_plain(value) for value in values)] for name, *values in lines]
+    return Table("How it grows", note, head, cells)
+
+
+def _plain(value: Any) -> Cell:
+    return Cell("-", None) if value is None else Cell(f"{value:,.0f}" if value >= 100 else f"{value:.1f}", value)
+
+
 def _name(text: str) -> Cell:
     return Cell(text, text)
 
 
 def _percent(rows: Sequence[Row], key: str) -> Cell:
-    value, deviation = mean(rows, key), spread(rows, key)
-    if value is None:
-        return Cell("-", None)
-    more = "" if deviation is None else f" ± {100 * deviation:.1f}"
-    return Cell(f"{100 * value:.1f}{more}", value)
+    return Cell(summary.figure(rows, key, 100), mean(rows, key))
 
 
 def _number(rows: Sequence[Row], key: str) -> Cell:
-    value = mean(rows, key)
-    return Cell("-", None) if value is None else Cell(f"{value:.0f}" if value >= 100 else f"{value:.1f}", value)
+    return Cell(summary.figure(rows, key, 1), mean(rows, key))
 
 
 def _interval(rows: Sequence[Row]) -> Cell:

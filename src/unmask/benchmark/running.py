@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +50,7 @@ def bench(
     max_minutes: float | None = None,
     run: Run | None = None,
     command: str = "",
+    shown: Callable[[Path], str] = str,
     told: Callable[[Mapping[str, Any], int, int], None] = lambda row, done, total: None,
 ) -> list[dict[str, Any]]:
     """Measure what is missing, and write results.json and results.parquet after every row.
@@ -64,13 +65,14 @@ def bench(
         max_minutes: of one row; a longer one is recorded as failed.
         run: where; None = here, one after the other.
         command: that asked for it; each row says so.
+        shown: what rows call a data set's place.
         told: of each row, how many are done, and of how many.
 
     Returns:
         All rows of the folder.
 
     Raises:
-        SettingError: there are results and `resume` was not asked for.
+        SettingError: there are results and `resume` was not asked for, or two data sets have one name.
     """
     rows = _kept(output, resume)
     wanted = [
@@ -79,14 +81,14 @@ def bench(
         for dataset in datasets
         for method in methods
     ]
-    given = {str(dataset.resolve()): str(dataset) for dataset in datasets}
-    there = {(method_of(row), row["folder"], row["seed"]) for row in rows if not row.get("failed")}
-    jobs = [job for job in wanted if (str(job.method), given[job.dataset], job.seed) not in there]
+    given = {str(dataset.resolve()): dataset for dataset in datasets}
+    _check_names(given)
+    there = {_key(row) for row in rows if not row.get("failed")}
+    jobs = [job for job in wanted if (str(job.method), _name(job.dataset), job.seed) not in there]
     total = len(wanted)
     for number, done in enumerate((run or here())(jobs, max_minutes), total - len(jobs) + 1):
-        row = {**done.row, "folder": given[done.row["folder"]], "command": command}
-        key = (method_of(row), row["folder"], row["seed"])
-        rows = [*(one for one in rows if (method_of(one), one["folder"], one["seed"]) != key), row]
+        row = {**done.row, "folder": shown(given[done.row["folder"]]), "command": command}
+        rows = [*(one for one in rows if _key(one) != _key(row)), row]
         if done.seen:
             _write_bytes(output / SEEN_FOLDER / seen_name(row), done.seen)
         write(output / JSON, {"format": "unmask-bench", "rows": rows})
@@ -203,9 +205,24 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def _failed(job: Job, reason: str) -> Done:
-    name = Path(job.dataset).stem if Path(job.dataset).is_file() else Path(job.dataset).name
-    known = {**job._asdict(), "dataset": name, "folder": job.dataset, "date": time.strftime("%Y-%m-%d")}
+    known = {**job._asdict(), "dataset": _name(job.dataset), "folder": job.dataset, "date": time.strftime("%Y-%m-%d")}
     return Done({**known, "failed": reason}, b"")
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, int]:
+    return method_of(row), row["dataset"], row["seed"]
+
+
+def _name(dataset: str) -> str:
+    """As `datasets.load` names it."""
+    return Path(dataset).stem if Path(dataset).is_file() else Path(dataset).name
+
+
+def _check_names(datasets: Iterable[str]) -> None:
+    names: dict[str, str] = {}
+    for one in datasets:
+        if (other := names.setdefault(_name(one), one)) != one:
+            raise SettingError(f"{other} and {one} have the same name, and rows go by names; rename one of them")
 
 
 def _reason(words: str, code: int) -> str:

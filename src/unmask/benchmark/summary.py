@@ -29,7 +29,7 @@ COLUMNS = {
 def lines(rows: Sequence[Row], *, show_leaks: bool = False) -> Iterator[str]:
     """A table of means, then sentences."""
     yield from _table([[*_head()], *(_line(name, some) for name, some in ranked(rows))])
-    yield "Areas and rates in %, means over data sets; +- is the standard deviation between seeds."
+    yield "Areas and rates in %, means over data sets; ± is the standard deviation between seeds."
     for difference in compare_all(rows):
         yield difference.sentence()
     if show_leaks:
@@ -70,16 +70,23 @@ def _head() -> Iterator[str]:
 
 def _line(name: str, rows: Sequence[Row]) -> list[str]:
     counts = [str(len({row[key] for row in rows})) for key in ("dataset", "seed")]
-    return [name, *counts, *(_figure(rows, key, factor) for key, (_, factor) in COLUMNS.items())]
+    return [name, *counts, *(figure(rows, key, factor) for key, (_, factor) in COLUMNS.items())]
 
 
-def _figure(rows: Sequence[Row], key: str, factor: int) -> str:
+def figure(rows: Sequence[Row], key: str, factor: int) -> str:
+    """A mean over data sets, with the deviation between seeds where it is a share; "-" where nothing was measured.
+
+    Args:
+        rows: of a method.
+        key: of a column.
+        factor: 100 for shares, which are told in %; 1 for all else.
+    """
     value, deviation = mean(rows, key), spread(rows, key)
     if value is None:
         return "-"
     if factor == 1:
         return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
-    return f"{100 * value:.1f}" if deviation is None else f"{100 * value:.1f} +- {100 * deviation:.1f}"
+    return f"{100 * value:.1f}" if deviation is None else f"{100 * value:.1f} ± {100 * deviation:.1f}"
 
 
 def _table(cells: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -1,0 +1,73 @@
+"""How time and memory grow: with the number of good images, and with the resolution that the network sees.
+
+The rows are ordinary ones, of drawn parts: nothing here measures. Few of the images are drawn, the others are links to
+them, so that a coreset of 10,000 images finds less that is new than it would among real ones.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unmask.benchmark.methods import Method, method_of
+from unmask.samples import render
+
+COUNTS = (10, 100, 1_000, 10_000)
+SIZES = (128, 256, 512, 1024)
+DRAWN, HELD_OUT = 200, 0.2
+FOLDER = "scaling"
+
+
+@contextmanager
+def parts() -> Iterator[dict[int, Path]]:
+    """Data sets of so many good images to learn from, a few of them over, for the time of a block."""
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder) / "drawn"
+        render("part", drawn, n_train=DRAWN, n_good=20, n_bad=20)
+        yield {count: _linked(drawn, Path(folder) / f"part_{count}", count) for count in COUNTS}
+
+
+def at_sizes(methods: Sequence[Method]) -> list[Method]:
+    """Each of ours at every size; other people's take images as they are."""
+    ours = [method for method in methods if not method.foreign]
+    return [one._replace(settings={**one.settings, "image_size": size}) for size in SIZES for one in ours]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[float | str | None]]]:
+    """A line a method: seconds and megabytes of fits by number of images, milliseconds of an image by size.
+
+    Returns:
+        Titles, and lines; None where nothing was measured.
+    """
+    plain: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        size = row["settings"].get("image_size")
+        own = {name: value for name, value in row["settings"].items() if name != "image_size"}
+        key = f"size {size}" if size else row["dataset"]
+        plain.setdefault(method_of({**row, "settings": own}), {})[key] = row
+    columns = [
+        *((f"fit s, {n:,}", f"part_{n}", "fit_seconds") for n in COUNTS),
+        *((f"MB, {n:,}", f"part_{n}", "peak_mb") for n in COUNTS),
+        *((f"ms, {size} px", f"size {size}", "ms_p50") for size in SIZES),
+    ]
+    head = ["method", *(title for title, _, _ in columns)]
+    lines: list[list[float | str | None]] = []
+    for name, found in plain.items():
+        lines.append([name, *(found.get(key, {}).get(figure) for _, key, figure in columns)])
+    return head, lines
+
+
+def _linked(drawn: Path, out: Path, count: int) -> Path:
+    """The same tests, and links to the drawn images, so many that `count` are left when some are held out."""
+    shutil.copytree(drawn / "test", out / "test")
+    shutil.copytree(drawn / "ground_truth", out / "ground_truth")
+    (out / "train" / "good").mkdir(parents=True)
+    sources = sorted((drawn / "train" / "good").iterdir())
+    for number in range(round(count / (1 - HELD_OUT))):
+        os.link(sources[number % len(sources)], out / "train" / "good" / f"{number:06d}.png")
+    return out
