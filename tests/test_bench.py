@@ -412,15 +412,19 @@ def test_jobs_count_from_one() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_ray_gives_the_same_rows(weave: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_cluster_of_two_workers_gives_the_same_rows(weave: Path, tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
         jobs = [job(weave), job(weave, seed=1), job(tmp_path / "nowhere")]
-        found = {(done.row["dataset"], done.row["seed"]): done.row for done in on_ray()(jobs, None)}
+        found = {(done.row["dataset"], done.row["seed"]): done.row for done in on_ray(cluster.address)(jobs, None)}
+        assert not ray.is_initialized(), "what it began it ends"
     finally:
-        ray.shutdown()
+        cluster.shutdown()
     assert "no such folder" in found["nowhere", 0]["failed"]
     for one in jobs[:2]:
         assert found["weave", one.seed]["image_auroc"] == measure(one)[0]["image_auroc"]
@@ -486,7 +490,15 @@ def test_the_page_says_it_all_and_asks_nobody(rows: list[dict[str, Any]], tmp_pa
     page = write_page(tmp_path / "r", rows).read_text()
     assert "&lt;script&gt;alert" in page
     assert "<script>alert" not in page
-    for words in ("fre fast", "Mildly disturbed images", "What it costs", "it broke", "would claim", "A thick line"):
+    for words in (
+        "fre fast",
+        "kind: hole",
+        "Mildly disturbed images",
+        "What it costs",
+        "it broke",
+        "would claim",
+        "A thick line",
+    ):
         assert words in page, words
     assert "http" not in page.replace('http-equiv="Content', "")
     assert "data:image" not in page, "the data sets are not there"

@@ -50,3 +50,21 @@ def test_the_preset_fast(
         assert figures["pixel_auroc"] >= pixel_auroc
     assert figures["recall"] >= 0.8
     assert (report / "index.html").stat().st_size < 30e6
+
+
+def test_bench_measures_a_detector_and_a_command_alike(real_images: Path, tmp_path: Path) -> None:
+    """The command is the distance to the mean image: far below a detector, and not at chance."""
+    code = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text().partition("```python\n")[2]
+    script = tmp_path / "mean_image.py"
+    script.write_text(code.partition("```")[0])
+    detectors = ["--detectors", "fre", "--detectors", f"command:{sys.executable} {script}"]
+    command("bench", real_images / "mpdd_metal_plate", *detectors, "--seeds", 1, "-o", tmp_path / "results")
+    fre, mean_image = json.loads((tmp_path / "results" / "results.json").read_text())["rows"]
+    assert fre["image_auroc"] >= 0.995
+    assert fre["pixel_auroc"] >= 0.95
+    assert 0.5 < mean_image["image_auroc"] < fre["image_auroc"]
+    assert mean_image["fingerprint"] == fre["fingerprint"]
+    assert mean_image["n_heldout"] == fre["n_heldout"] == 14
+    page = (tmp_path / "results" / "index.html").read_text()
+    assert "Missed defects" in page
+    assert "data:image/webp" in page

@@ -61,7 +61,10 @@ class Difference(NamedTuple):
         first, second = self.methods
         whose = first if first == second else f"{second} against {first}"
         found = f"{METRICS[self.metric]} {100 * self.mean:+.2f} ({100 * self.low:+.2f} to {100 * self.high:+.2f})"
-        on = f"on {self.datasets} data sets, {self.pairs} pairs, p = {self.p:.2g}"
+        sets, pairs = (
+            f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((self.datasets, "data set"), (self.pairs, "pair"))
+        )
+        on = f"on {sets}, {pairs}, p = {self.p:.2g}"
         if self.real:
             return f"{whose}: {found} {on}: really {'better' if self.mean > 0 else 'worse'}"
         return f"{whose}: {found} {on}: no difference that these data sets can show"

@@ -75,14 +75,14 @@ def write_page(folder: Path, rows: Sequence[Row], *, pictures: bool = True, side
 
 def _tables(folder: Path, rows: Sequence[Row]) -> list[Table]:
     ranked = summary.ranked(rows)
-    return [_means(ranked), _each(rows), _kept(ranked), _cost(rows), _scaling(folder)]
+    return [_means(ranked), _each(rows), _recalls(rows), _kept(ranked), _cost(rows), _scaling(folder)]
 
 
 def _means(ranked: Sequence[tuple[str, Sequence[Row]]]) -> Table:
     keys = [key for key, (_, factor) in summary.COLUMNS.items() if factor == 100]
-    lines = [[_name(name), *(_percent(some, key) for key in keys)] for name, some in ranked]
+    lines = [[_name(name), _count(some), *(_percent(some, key) for key in keys)] for name, some in ranked]
     note = "Means over data sets, in %. Behind ± the deviation between seeds. Rates at the calibrated threshold."
-    return Table("All data sets", note, ["method", *(summary.COLUMNS[key][0] for key in keys)], lines)
+    return Table("All data sets", note, ["method", "sets", *(summary.COLUMNS[key][0] for key in keys)], lines)
 
 
 def _each(rows: Sequence[Row]) -> Table:
@@ -97,6 +97,29 @@ def _each(rows: Sequence[Row]) -> Table:
     note = "The interval is over test images (bootstrap), the mean of those of the seeds."
     more = [summary.COLUMNS[key][0] for key in keys[1:]]
     return Table("Each data set", note, [*head, *more], sorted(lines, key=lambda line: str(line[0].value)))
+
+
+def _recalls(rows: Sequence[Row]) -> Table:
+    """A line a group of defects, a column a method."""
+    methods = by_method(rows)
+    groups = {
+        (row["dataset"], key.removeprefix("recall_by_"), group)
+        for row in rows
+        for key in ("recall_by_kind", "recall_by_size")
+        for group in row.get(key) or {}
+    }
+    lines = []
+    for dataset, what, group in sorted(groups, key=lambda one: one[:2]):
+        mine = {name: [row for row in some if row["dataset"] == dataset] for name, some in methods.items()}
+        found = [_group(some, f"recall_by_{what}", group) for some in mine.values()]
+        lines.append([_name(dataset), _name(f"{what}: {group}"), *found])
+    note = "At the calibrated threshold, in %, means over seeds. A size is the share of the image that is defect."
+    return Table("Recall by kind and size of defect", note, ["data set", "defects", *methods], lines)
+
+
+def _group(rows: Sequence[Row], key: str, group: str) -> Cell:
+    found = [{**row, "recall": (row.get(key) or {}).get(group)} for row in rows]
+    return Cell(summary.figure(found, "recall", 100), mean(found, "recall"))
 
 
 def _kept(ranked: Sequence[tuple[str, Sequence[Row]]]) -> Table:
@@ -140,6 +163,12 @@ def _scaling(folder: Path) -> Table:
 
 def _plain(value: Any) -> Cell:
     return Cell("-", None) if value is None else Cell(f"{value:,.0f}" if value >= 100 else f"{value:.1f}", value)
+
+
+def _count(rows: Sequence[Row]) -> Cell:
+    """How many data sets: means over others are not to be compared."""
+    n = len({row["dataset"] for row in rows})
+    return Cell(str(n), n)
 
 
 def _name(text: str) -> Cell:
