@@ -311,6 +311,15 @@ def figures(one: Job) -> dict[str, Any]:
 SETS = [Path(f"set_{'x' * i}") for i in range(1, 4)]
 
 
+@pytest.fixture(autouse=True)
+def _sets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of those names, which nobody looks into, in the working folder."""
+    place = tmp_path_factory.mktemp("place")
+    for one in (*SETS, Path("part_100"), Path("a/bolt"), Path("b/bolt")):
+        (place / one).mkdir(parents=True)
+    monkeypatch.chdir(place)
+
+
 def test_rows_are_kept_resumed_and_tried_again(tmp_path: Path) -> None:
     methods, told = methods_of(["fre,ssm"]), []
     first = bench(SETS, methods, range(2), tmp_path / "r", run=Made([("ssm", 1)]), command="unmask bench it")
@@ -554,7 +563,15 @@ def _in_process(one: Job) -> Done:
     return Done({**row, "folder": one.dataset, "failed": None}, file.getvalue())
 
 
-@pytest.mark.parametrize(("more", "words"), [(["--on", "moon"], "here or ray"), (["--seeds", "0"], "count from 1")])
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--on", "moon"], "here or ray"),
+        (["--seeds", "0"], "count from 1"),
+        (["--on", "ray", "--jobs", "2"], "as many rows as its cluster"),
+        (["--side-by-side", "fre,nothing"], "give two of the measured"),
+    ],
+)
 def test_wrong_words_are_told_in_one_line(
     weave: Path,
     tmp_path: Path,
@@ -570,7 +587,9 @@ def test_wrong_words_are_told_in_one_line(
     assert not (tmp_path / "r").exists()
 
 
-def test_two_data_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_data_sets_that_cannot_be_measured_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such folder"):
+        bench([*SETS, Path("nowhere")], methods_of(["fre"]), range(1), tmp_path / "r", run=Made())
     with pytest.raises(SettingError, match="have the same name"):
         bench([Path("a/bolt"), Path("b/bolt")], methods_of(["fre"]), range(1), tmp_path / "r", run=Made())
 

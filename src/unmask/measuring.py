@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,25 +80,29 @@ def bench(
         raise SettingError(f"seeds count from 1, got {seeds}")
     check_writable(output)
     with needs_torch():
-        from unmask.benchmark import page, running, scaling, summary
+        from unmask.benchmark import galleries, page, running, scaling, summary
         from unmask.benchmark.methods import methods_of
         from unmask.detectors import DETECTORS
 
         methods = methods_of(detectors or [one.name for one in DETECTORS], preset, pairs_of(settings))
-        rows = running.bench(
-            datasets,
-            methods,
-            range(seeds),
-            output,
-            resume=resume,
-            show_leaks=show_leaks,
-            max_minutes=max_minutes,
-            run=_place(on, jobs),
-            command=" ".join(["unmask", *sys.argv[1:]]),
-            told=_teller(),
-        )
-        if with_scaling:
-            _measure_scaling(methods, output / scaling.FOLDER, max_minutes, _place(on, jobs))
+        if side_by_side is not None:
+            galleries.two_of([method._asdict() for method in methods], side_by_side, [])
+        place = _place(on, jobs)
+        with _resumable(output):
+            rows = running.bench(
+                datasets,
+                methods,
+                range(seeds),
+                output,
+                resume=resume,
+                show_leaks=show_leaks,
+                max_minutes=max_minutes,
+                run=place,
+                command=_command(),
+                told=_teller(),
+            )
+            if with_scaling:
+                _measure_scaling(methods, output / scaling.FOLDER, max_minutes, place)
         for line in summary.lines(rows, show_leaks=show_leaks):
             typer.echo(line)
         written = page.write_page(output, rows, pictures=pictures, side_by_side=side_by_side)
@@ -129,10 +135,26 @@ def _place(on: str, jobs: int) -> Any:
     from unmask.benchmark import running
 
     if on == "ray":
+        if jobs != 1:
+            raise SettingError(f"--jobs {jobs} came with --on ray, which runs as many rows as its cluster has cores")
         return running.on_ray()
     if on != "here":
         raise SettingError(f"--on {on} is unknown; give here or ray")
     return running.here(jobs)
+
+
+@contextmanager
+def _resumable(output: Path) -> Iterator[None]:
+    """Say how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"{output} keeps the rows that are done; the same command with --resume goes on")
+        raise
+
+
+def _command() -> str:
+    return shlex.join(["unmask", *sys.argv[1:]])
 
 
 def _measure_scaling(methods: Sequence[Any], output: Path, max_minutes: float | None, run: Any) -> None:
@@ -148,7 +170,7 @@ def _measure_scaling(methods: Sequence[Any], output: Path, max_minutes: float | 
             resume=True,
             max_minutes=max_minutes,
             run=run,
-            command=" ".join(["unmask", *sys.argv[1:]]),
+            command=_command(),
             shown=lambda folder: folder.name,
             told=_teller(),
         )

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from unmask.benchmark.methods import Method, method_of
 from unmask.benchmark.results import JSON, PARQUET, rows_of, write, write_table
 from unmask.benchmark.row import ROW, SEEN, Job
-from unmask.errors import DependencyError, SettingError
+from unmask.errors import DatasetError, DependencyError, SettingError
 
 SEEN_FOLDER = "seen"
 
@@ -73,6 +73,7 @@ def bench(
 
     Raises:
         SettingError: there are results and `resume` was not asked for, or two data sets have one name.
+        DatasetError: a data set is not there.
     """
     rows = _kept(output, resume)
     wanted = [
@@ -82,7 +83,7 @@ def bench(
         for method in methods
     ]
     given = {str(dataset.resolve()): dataset for dataset in datasets}
-    _check_names(given)
+    _check(given)
     there = {_key(row) for row in rows if not row.get("failed")}
     jobs = [job for job in wanted if (str(job.method), _name(job.dataset), job.seed) not in there]
     total = len(wanted)
@@ -218,9 +219,11 @@ def _name(dataset: str) -> str:
     return Path(dataset).stem if Path(dataset).is_file() else Path(dataset).name
 
 
-def _check_names(datasets: Iterable[str]) -> None:
+def _check(datasets: Iterable[str]) -> None:
     names: dict[str, str] = {}
     for one in datasets:
+        if not Path(one).exists():
+            raise DatasetError(f"{one}: no such folder or manifest; give the data set's folder")
         if (other := names.setdefault(_name(one), one)) != one:
             raise SettingError(f"{other} and {one} have the same name, and rows go by names; rename one of them")
 
