@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import f1_score, roc_auc_score
 
 from tiny import FEATURES, SIZE, SSM_PIXELS, Textures, write_dataset
-from unmask.benchmark import cost, foreign, leaks, plots, robustness, running, scaling, summary
+from unmask.benchmark import cost, foreign, galleries, leaks, plots, robustness, running, scaling, summary
 from unmask.benchmark.methods import Method, methods_of
 from unmask.benchmark.page import write_page
 from unmask.benchmark.results import mean, rows_of, spread
@@ -85,6 +85,7 @@ def test_methods_are_read_as_people_write_them() -> None:
         (["fre"], {"pol": "1"}, "no setting 'pol'"),
         (["fre,ssm"], {"pool": "1"}, "one at a time"),
         (["command:"], {}, "give a command"),
+        (["command:a 'b"], {}, "as a shell takes it"),
         ([","], {}, "no detector was named"),
     ],
 )
@@ -205,6 +206,8 @@ def test_a_command_is_measured_like_a_detector(weave: Path, command: Any) -> Non
     assert row["threshold"] == pytest.approx(max(scores[path] for path in split.held_out)), "too few for anything else"
     assert row["image_auroc"] == roc_auc_score([s.anomalous for s in split.test], seen["scores"])
     assert row["fit_seconds"] is None, "it did not say"
+    assert row["ms_per_image"] is None, "nobody asked it for batches"
+    assert 10 < row["peak_mb"] < 400, "of Python and numpy, not of this process"
     assert row["robustness"]["brightness"] != row["robustness"]["none"]
 
 
@@ -219,7 +222,18 @@ def test_a_command_cannot_tell_tests_from_held_out_images(weave: Path, tmp_path:
     names = [maps.names[one] for one in wanted]
     assert sorted(names) == [f"{i:06d}" for i in range(len(wanted))]
     assert names != sorted(names), "shuffled"
-    assert not any(path.is_symlink() for path in (folder / "images").iterdir()), "a link would tell where it leads"
+    assert not any(path.is_symlink() for path in folder.rglob("*")), "a link would tell where it leads"
+    order = np.random.default_rng(3).permutation(len(wanted))
+    assert names != [f"{list(order).index(i):06d}" for i in range(len(wanted))], (
+        "the seed that it is told tells nothing"
+    )
+
+
+def test_a_command_has_its_own_packages(weave: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/ours")
+    method = command("import os, sys\nsys.exit(f\"has {os.environ.get('PYTHONPATH')}\")")
+    with pytest.raises(ForeignError, match="has None"):
+        measure(job(weave, method))
 
 
 @pytest.mark.parametrize(
@@ -233,6 +247,8 @@ def test_a_command_cannot_tell_tests_from_held_out_images(weave: Path, tmp_path:
             COMMAND.replace("abs(read(path) - usual).mean(2))", "np.array([[{}]], object), allow_pickle=True)"),
             "is no map",
         ),
+        (COMMAND + "(Path(maps) / f'{path.stem}.npy').write_bytes(b'')", "is no map"),
+        (COMMAND + "(Path(maps) / 'cost.json').write_text('{\"fit_seconds\": \"soon\"}')", "cost.json does not hold"),
         (COMMAND + "(Path(maps) / 'scores.json').write_text('[')", "scores.json is no JSON"),
         (COMMAND + "(Path(maps) / 'scores.json').write_text('{\"000000\": 1}')", "scores.json lacks 000001"),
     ],
@@ -313,11 +329,14 @@ SETS = [Path(f"set_{'x' * i}") for i in range(1, 4)]
 
 @pytest.fixture(autouse=True)
 def _sets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders of those names, which nobody looks into, in the working folder."""
+    """Folders of those names, in the working folder; nobody looks into them."""
     place = tmp_path_factory.mktemp("place")
     for one in (*SETS, Path("part_100"), Path("a/bolt"), Path("b/bolt")):
         (place / one).mkdir(parents=True)
     monkeypatch.chdir(place)
+    whole = running._fingerprint
+    made = {str(place / one) for one in (*SETS, "part_100")}
+    monkeypatch.setattr(running, "_fingerprint", lambda name: "f" if name in made else whole(name))
 
 
 def test_rows_are_kept_resumed_and_tried_again(tmp_path: Path) -> None:
@@ -339,6 +358,16 @@ def test_rows_are_kept_resumed_and_tried_again(tmp_path: Path) -> None:
     assert told == [(10, 12), (11, 12), (12, 12)]
     assert len(rows) == 12
     assert not any(row["failed"] for row in rows)
+    rows = [{**row, "fingerprint": "other"} if row["dataset"] == SETS[0].name else row for row in rows]
+    (tmp_path / "r" / "results.json").write_text(json.dumps({"rows": rows}))
+    changed = Made()
+    rows = bench(SETS, methods, range(2), tmp_path / "r", resume=True, run=changed)
+    assert {Path(one.dataset).name for one in changed.jobs} == {SETS[0].name}, "its files have changed"
+    assert len(changed.jobs) == 4
+    assert {row["fingerprint"] for row in rows} == {"f"}
+    looked = Made()
+    bench(SETS, methods, range(1), tmp_path / "r", resume=True, run=looked, show_leaks=True)
+    assert len(looked.jobs) == 6, "nobody had looked"
     more = Made()
     assert len(bench(SETS[:1], methods_of(["protoad"]), range(1), tmp_path / "r", resume=True, run=more)) == 13
     assert len(more.jobs) == 1
@@ -396,6 +425,7 @@ def test_a_row_that_takes_too_long_is_given_up_with_all_it_started(weave: Path, 
     assert done.row["failed"] == "stopped after 0.25 minutes"
     assert children == set()
     assert alive.exists(), "it had begun"
+    time.sleep(0.2)
     before = alive.read_text()
     time.sleep(0.3)
     assert alive.read_text() == before
@@ -451,6 +481,8 @@ def test_means_weigh_data_sets_alike_and_spread_is_between_seeds() -> None:
     some = [{"dataset": d, "seed": s, "x": v} for d, s, v in [("a", 0, 1.0), ("a", 1, 3.0), ("b", 0, 10.0)]]
     assert mean(some, "x") == 6.0
     assert spread(some, "x") is None, "only seed 0 has both"
+    other = [{"dataset": "b", "seed": 0, "x": 1.0}, {"dataset": "c", "seed": 1, "x": 9.0}]
+    assert spread(other, "x") is None, "two seeds of two data sets are no spread"
     assert spread([*some, {"dataset": "b", "seed": 1, "x": 12.0}], "x") == pytest.approx(np.std([5.5, 7.5], ddof=1))
     assert mean([{"dataset": "a", "seed": 0, "x": None}], "x") is None
 
@@ -494,6 +526,22 @@ def test_the_plane_keeps_dots_inside_and_names_apart(rows: list[dict[str, Any]])
     assert plots.plane(rows[:1]) is None
 
 
+def test_a_pair_may_have_failed_or_share_a_name_with_another(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    light = [{**row, "preset": "light"} for row in rows if row["detector"] == "fre"]
+    assert galleries.two_of([*rows, *light], "fre fast,ssm", []) == ["fre fast", "ssm fast"]
+    with pytest.raises(SettingError, match="give two of the measured"):
+        galleries.two_of([*rows, *light], "fre,ssm", [])
+    failed = [{**row, "failed": "it broke"} if row["detector"] == "ssm" else row for row in rows]
+    assert "it broke" in write_page(tmp_path / "r", failed, side_by_side="fre,ssm").read_text()
+
+
+def test_files_of_methods_have_short_names_of_their_own() -> None:
+    row = {"preset": "", "settings": {}, "dataset": "a", "seed": 0}
+    names = {running.seen_name({**row, "detector": f"command:{'x' * 300} {end}"}) for end in ("a b", "a_b")}
+    assert len(names) == 2
+    assert max(map(len, names)) < 120
+
+
 def test_the_page_says_it_all_and_asks_nobody(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     rows[0]["failed"] = "<script>alert(1)</script>"
     page = write_page(tmp_path / "r", rows).read_text()
@@ -513,9 +561,9 @@ def test_the_page_says_it_all_and_asks_nobody(rows: list[dict[str, Any]], tmp_pa
     assert "data:image" not in page, "the data sets are not there"
 
 
-@pytest.mark.parametrize("wanted", ["fre", "fre,nothing", "fre,fre"])
+@pytest.mark.parametrize("wanted", ["fre", "fre,nothing", "fre,fre", "fre,ssm,protoad"])
 def test_a_wrong_pair_is_refused(rows: list[dict[str, Any]], tmp_path: Path, wanted: str) -> None:
-    with pytest.raises(SettingError, match="give two of the measured methods"):
+    with pytest.raises(SettingError, match="give two"):
         write_page(tmp_path / "r", rows, side_by_side=wanted)
 
 

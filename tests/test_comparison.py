@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unmask.benchmark.comparison import compare, holm
+from unmask.benchmark.comparison import compare, holm, lost
 from unmask.benchmark.results import rows_of
 from unmask.cli import main
 from unmask.errors import DatasetError
@@ -121,3 +121,26 @@ def test_the_command(
         main()
     assert (stopped.value.code or 0) == code
     assert f"really {'better' if gain > 0 else 'worse'}" in capsys.readouterr().out
+
+
+def test_what_failed_is_lost_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    before, after = run(0, 0), run(0, 0)
+    after[0] = {**after[0], "failed": "no memory"}
+    assert lost(before, after) == ["fre fast on set 0, seed 0: no memory"]
+    assert lost(before, after[1:]) == ["fre fast on set 0, seed 0: not measured"]
+    assert lost(after, before) == lost(before, before) == []
+    for name, rows in (("a", before), ("b", after)):
+        (tmp_path / name).write_text(json.dumps({"rows": rows}))
+    for flags, code in (([], 0), (["--fail-on-regression"], 1)):
+        monkeypatch.setattr("sys.argv", ["unmask", "compare", str(tmp_path / "a"), str(tmp_path / "b"), *flags])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert (caught.value.code or 0) == code
+        assert "LOST: fre fast on set 0, seed 0: no memory" in capsys.readouterr().out
+
+
+def test_a_method_whose_rival_failed_is_not_taken_for_another() -> None:
+    ssm = [{**one, "detector": "ssm"} for one in run(0, 0)]
+    broken = [{**one, "failed": "it broke"} for one in run(0, 0)]
+    with pytest.raises(DatasetError, match="share no method"):
+        compare(run(0, 0), [*ssm, *broken])

@@ -101,13 +101,14 @@ def bench(
                 command=_command(),
                 told=_teller(),
             )
-            if with_scaling:
-                _measure_scaling(methods, output / scaling.FOLDER, max_minutes, place)
+            grown = _measure_scaling(methods, output / scaling.FOLDER, max_minutes, place) if with_scaling else []
         for line in summary.lines(rows, show_leaks=show_leaks):
+            typer.echo(line)
+        for line in summary.failures(grown):
             typer.echo(line)
         written = page.write_page(output, rows, pictures=pictures, side_by_side=side_by_side)
     note(f"Page: {written}")
-    if any(row.get("failed") for row in rows):
+    if any(row.get("failed") for row in (*rows, *grown)):
         raise typer.Exit(1)
 
 
@@ -115,7 +116,7 @@ def compare(
     first: Annotated[Path, typer.Argument(help="A folder or file of results that unmask bench wrote.")],
     second: Annotated[Path, typer.Argument(help="Another, of the same data sets and seeds.")],
     fail_on_regression: Annotated[
-        bool, typer.Option("--fail-on-regression", help="Exit with 1 if the second is really worse.")
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 if the second is really worse, or failed.")
     ] = False,
 ) -> None:
     """Say which differences between two runs of a benchmark are more than chance."""
@@ -123,10 +124,13 @@ def compare(
         from unmask.benchmark import comparison
         from unmask.benchmark.results import rows_of
 
-        found = comparison.compare(rows_of(first), rows_of(second))
+        before, after = rows_of(first), rows_of(second)
+        found, lost = comparison.compare(before, after), comparison.lost(before, after)
     for difference in found:
         typer.echo(difference.sentence())
-    if fail_on_regression and any(one.real and one.mean < 0 for one in found):
+    for line in lost:
+        typer.echo(f"LOST: {line}")
+    if fail_on_regression and (lost or any(one.real and one.mean < 0 for one in found)):
         raise typer.Exit(1)
 
 
@@ -157,12 +161,12 @@ def _command() -> str:
     return shlex.join(["unmask", *sys.argv[1:]])
 
 
-def _measure_scaling(methods: Sequence[Any], output: Path, max_minutes: float | None, run: Any) -> None:
+def _measure_scaling(methods: Sequence[Any], output: Path, max_minutes: float | None, run: Any) -> list[Any]:
     """Rows of drawn images; they always go on where they stopped."""
     from unmask.benchmark import running, scaling
 
-    def measure(folders: Iterable[Path], some: Sequence[Any]) -> None:
-        running.bench(
+    def measure(folders: Iterable[Path], some: Sequence[Any]) -> list[Any]:
+        return running.bench(
             list(folders),
             some,
             range(1),
@@ -177,7 +181,7 @@ def _measure_scaling(methods: Sequence[Any], output: Path, max_minutes: float | 
 
     with scaling.parts() as folders:
         measure(folders.values(), methods)
-        measure([folders[100]], scaling.at_sizes(methods))
+        return measure([folders[100]], scaling.at_sizes(methods))
 
 
 def _teller() -> Callable[[Mapping[str, Any], int, int], None]:

@@ -83,15 +83,28 @@ def compare(first: Rows, second: Rows) -> list[Difference]:
     Raises:
         DatasetError: nothing can be paired, or a data set is not the same in both.
     """
+    alone = len({method_of(row) for row in first}) == len({method_of(row) for row in second}) == 1
     found = [
         _difference(methods, metric, by_dataset)
-        for methods, ours, theirs in _pairs(_by_method(first), _by_method(second))
+        for methods, ours, theirs in _pairs(_by_method(first), _by_method(second), alone=alone)
         for metric in METRICS
         if (by_dataset := _differences(ours, theirs, metric))
     ]
     if not found:
         raise DatasetError("the two runs share no method, data set and seed; give runs of the same data sets and seeds")
     return _corrected(found)
+
+
+def lost(first: Rows, second: Rows) -> list[str]:
+    """What the first run measured and the second failed to, or did not try, a line a row; of methods that both know."""
+    known = {method_of(row) for row in second}
+    reasons = {(method_of(row), row["dataset"], row["seed"]): row.get("failed") for row in second}
+    found = []
+    for row in first:
+        key = (method_of(row), row["dataset"], row["seed"])
+        if not row.get("failed") and key[0] in known and reasons.get(key, "not measured"):
+            found.append(f"{key[0]} on {key[1]}, seed {key[2]}: {reasons.get(key, 'not measured')}")
+    return found
 
 
 def compare_all(rows: Rows, metric: str = "image_auroc") -> list[Difference]:
@@ -132,8 +145,10 @@ def _by_method(rows: Rows) -> dict[str, dict[tuple[str, int], Mapping[str, Any]]
     return methods
 
 
-def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any, Any]]:
-    if len(first) == len(second) == 1:
+def _pairs(
+    first: Mapping[str, Any], second: Mapping[str, Any], *, alone: bool
+) -> Iterator[tuple[tuple[str, str], Any, Any]]:
+    if alone and first and second:
         (a, ours), (b, theirs) = *first.items(), *second.items()
         yield (a, b), ours, theirs
         return

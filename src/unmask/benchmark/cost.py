@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from unmask.judging import Judge
 
@@ -39,9 +42,41 @@ def _each(judge: Judge, paths: Sequence[Path]) -> Iterator[float]:
         yield 1000 * (time.perf_counter() - start)
 
 
-def peak_megabytes(whose: int = resource.RUSAGE_SELF) -> int:
-    """The most resident memory that this process, or any child of it that has ended, ever had."""
-    return resource.getrusage(whose).ru_maxrss // 1024
+def peak_megabytes() -> int:
+    """The most resident memory that this process ever had; `ru_maxrss` would count that of its parent as well."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+class PeakOf:
+    """Watches the most resident memory of a process and its children, every 50 ms, while a block runs."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.bytes, self.over = pid, 0, threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakOf:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+    @property
+    def megabytes(self) -> int:
+        """The most that was seen."""
+        return self.bytes // 2**20
+
+    def _watch(self) -> None:
+        while not self.over.wait(0.05):
+            with contextlib.suppress(psutil.Error):
+                first = psutil.Process(self.pid)
+                family = [first, *first.children(recursive=True)]
+                self.bytes = max(self.bytes, sum(one.memory_info().rss for one in family))
 
 
 class Energy:
@@ -75,14 +110,22 @@ def machine(threads: int | None = None) -> dict[str, Any]:
         import torch
 
         threads = torch.get_num_threads()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
-        "commit": commit.stdout.strip(),
+        "commit": _commit(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def _commit() -> str:
+    """Of the source that runs; empty where it is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _processor() -> str:

@@ -3,8 +3,9 @@
     COMMAND TRAIN IMAGES MAPS SEED
 
 - TRAIN holds good images to learn from.
-- IMAGES holds images to judge, under numbers for names. Which are held out, which are tests and which are defects, the
-  command cannot tell.
+- IMAGES holds images to judge, under numbers for names and in a random order: those held out, the tests, and disturbed
+  copies of some tests. Nothing says which is which. (A command that compares images with each other could find copies.)
+- All are PNG files of 8 bits and three channels, decoded as our own detectors see them.
 - Into MAPS it writes for each image, such as 000017.png, a map: 000017.npy, (h, w) float, higher = more anomalous, of
   any size. MAPS/scores.json may hold image scores ({"000017": 3.2}); otherwise the largest value of a map is its score.
 - MAPS/cost.json may hold {"fit_seconds", "model_mb", "milliseconds": [one image at a time, ...], "versions": {...}}.
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -28,6 +30,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from unmask import images
+from unmask.benchmark.cost import PeakOf
 from unmask.benchmark.methods import ANOMALIB, COMMAND, Method
 from unmask.benchmark.robustness import Disturbed
 from unmask.calibration import Calibration, regions
@@ -44,14 +47,15 @@ class Maps:
         folder: where it wrote.
         names: image -> the number it had for a name.
         seconds: that the command took in all.
+        peak_mb: its most resident memory.
 
     Raises:
         ForeignError: a map or a score is missing or is none.
     """
 
-    def __init__(self, folder: Path, names: Mapping[Disturbed, str], seconds: float) -> None:
-        self.folder, self.names = folder, names
-        scores, self.cost = _read(folder / "scores.json"), _read(folder / "cost.json")
+    def __init__(self, folder: Path, names: Mapping[Disturbed, str], seconds: float, peak_mb: int) -> None:
+        self.folder, self.names, self.peak_mb = folder, names, peak_mb
+        scores, self.cost = _read(folder / "scores.json"), _cost(_read(folder / "cost.json"))
         if missing := [name for name in names.values() if not (folder / f"{name}.npy").exists()]:
             raise ForeignError(f"{len(missing)} of {len(names)} maps were not written, such as {missing[0]}.npy")
         self.scores = {
@@ -61,16 +65,15 @@ class Maps:
             raise ForeignError(f"scores.json lacks {min(unscored)}; give a score for each image, or no scores.json")
         times = self.cost.get("milliseconds") or [1000 * seconds / len(names)]
         self.milliseconds = float(np.median(times))
-        self.cost.setdefault("fit_seconds", None)
 
     def map_of(self, image: Disturbed) -> Float[np.ndarray, "h w"]:
         """As the command wrote it."""
         path = self.folder / f"{self.names[image]}.npy"
         try:
             found = np.load(path, allow_pickle=False)
-            if found.ndim != 2 or not np.isfinite(found).all():
+            if found.ndim != 2 or not found.size or not np.isfinite(found).all():
                 raise ValueError(f"its shape is {found.shape}, wanted (h, w) of finite numbers")
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, TypeError, ValueError) as error:
             raise ForeignError(f"{path.name} is no map: {error}") from error
         sized: np.ndarray = found.astype(np.float32)
         return sized
@@ -109,7 +112,7 @@ def run(method: Method, normals: Sequence[Path], wanted: Sequence[Disturbed], se
         method: a foreign one.
         normals: to learn from.
         wanted: images to judge, in any order.
-        seed: for the command, and of the order in which it sees the images.
+        seed: for the command.
         folder: empty, for all of this.
 
     Raises:
@@ -120,14 +123,18 @@ def run(method: Method, normals: Sequence[Path], wanted: Sequence[Disturbed], se
     for one in (train, shown, maps):
         one.mkdir()
     for number, path in enumerate(normals):
-        (train / f"{number:06d}{path.suffix.lower()}").symlink_to(path.resolve())
-    order = np.random.default_rng(seed).permutation(len(wanted))
+        _draw(Disturbed(path, "none"), train / f"{number:06d}.png")
+    order = np.random.default_rng().permutation(len(wanted))  # of no seed: the command knows that, and could undo it
     names = {wanted[i]: f"{number:06d}" for number, i in enumerate(order)}
     for image, name in names.items():
-        Image.fromarray(image.picture()).save(shown / f"{name}.png", compress_level=1)
+        _draw(image, shown / f"{name}.png")
     start = time.monotonic()
-    _call([*command_of(method), str(train), str(shown), str(maps), str(seed)], method)
-    return Maps(maps, names, time.monotonic() - start)
+    peak = _call([*command_of(method), str(train), str(shown), str(maps), str(seed)], method)
+    return Maps(maps, names, time.monotonic() - start, peak)
+
+
+def _draw(image: Disturbed, path: Path) -> None:
+    Image.fromarray(image.picture()).save(path, compress_level=1)
 
 
 def command_of(method: Method) -> list[str]:
@@ -149,15 +156,41 @@ def command_of(method: Method) -> list[str]:
     return [python, str(worker), method.detector.removeprefix(ANOMALIB), json.dumps(settings)]
 
 
-def _call(command: list[str], method: Method) -> None:
+def _call(command: list[str], method: Method) -> int:
+    """Run it; the megabytes that it and its children had at the most."""
+    ours = ("PYTHONPATH", "PYTHONHOME")  # of the row, which would give it our packages in place of its own
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    null, pipe, joined = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        child = subprocess.Popen(command, env=environment, text=True, stdin=null, stdout=pipe, stderr=joined)
     except OSError as error:
         raise ForeignError(f"{method.detector} cannot be started: {error}") from error
-    sys.stderr.write(done.stdout + done.stderr)
-    if done.returncode:
-        last = next((line for line in reversed((done.stdout + done.stderr).splitlines()) if line.strip()), "no words")
-        raise ForeignError(f"{method.detector} ended with {done.returncode}: {last.strip()}")
+    with PeakOf(child.pid) as peak:
+        words, _ = child.communicate()
+    sys.stderr.write(words)
+    if child.returncode:
+        last = next((line for line in reversed(words.splitlines()) if line.strip()), "no words")
+        raise ForeignError(f"{method.detector} ended with {child.returncode}: {last.strip()}")
+    return peak.megabytes
+
+
+def _cost(told: dict[str, Any]) -> dict[str, Any]:
+    """What a command says of its cost, as numbers."""
+    try:
+        known: dict[str, Any] = {
+            name: None if told.get(name) is None else _finite(told[name]) for name in ("fit_seconds", "model_mb")
+        }
+        known["milliseconds"] = [_finite(one) for one in told.get("milliseconds") or ()]
+        known["versions"] = {str(name): str(one) for name, one in (told.get("versions") or {}).items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ForeignError(f"cost.json does not hold what it may ({error}); see docs/evaluation.md") from error
+    return known
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"{value} is no finite number")
+    return number
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -66,10 +66,14 @@ def two_of(rows: Sequence[Row], wanted: str | None, best_first: Sequence[str]) -
     if wanted is None:
         return list(best_first[:2])
     names = {method_of(row): row["detector"] for row in rows}
-    asked = [one.strip() for one in wanted.split(",")]
-    found = [full for one in asked for full, short in names.items() if one in (full, short)][:2]
-    if len(asked) != 2 or len(set(found)) != 2:
-        raise SettingError(f"--side-by-side {wanted}: give two of the measured methods: {', '.join(names)}")
+    found: list[str] = []
+    for one in wanted.split(","):
+        matches = {full for full, short in names.items() if one.strip() in (full, short)}
+        if len(matches) != 1:
+            raise SettingError(f"--side-by-side {wanted}: give two of the measured methods: {', '.join(names)}")
+        found += matches
+    if len(set(found)) != 2:
+        raise SettingError(f"--side-by-side {wanted}: give two methods that differ")
     return found
 
 
@@ -82,7 +86,7 @@ def galleries(folder: Path, rows: Sequence[Row], methods: Sequence[str]) -> Iter
         methods: one or two.
     """
     measured = {name: {(row["dataset"], row["seed"]): row for row in some} for name, some in by_method(rows).items()}
-    shared = set.intersection(*(set(measured[name]) for name in methods))
+    shared = set.intersection(*(set(measured.get(name, {})) for name in methods))
     for dataset in sorted({name for name, _ in shared}):
         seed = min(seed for name, seed in shared if name == dataset)
         mine = [measured[name][dataset, seed] for name in methods]

@@ -5,6 +5,7 @@ Two leaks are common: the threshold with the best F1 on the test images, and the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -33,12 +34,15 @@ class Looks:
         self.paths = [sample.path for sample in samples]
         self.labels = np.array([sample.anomalous for sample in samples])
         self.seen: list[dict[str, Any]] = []
+        self.seconds = 0.0  # spent here, in the midst of the fit
 
     def __call__(self, detector: Detector, step: int, steps: int) -> None:
         """Keep the image AUROC of a detector that is at `step` of `steps`."""
+        start = time.monotonic()
         judged = framed_and_judged(partial(said, detector), Framing(detector.image_size), self.paths)
         scores = np.array([one.score for _, framed, _ in judged for one in framed])
         self.seen.append({"step": step, "steps": steps, "image_auroc": metrics.auroc(scores, self.labels)})
+        self.seconds += time.monotonic() - start
 
 
 def claims(

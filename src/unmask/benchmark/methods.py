@@ -75,7 +75,10 @@ def _method(name: str, preset: str, settings: Mapping[str, str]) -> Method:
 
 
 def _words(name: str) -> list[str]:
-    return shlex.split(name.removeprefix(COMMAND))
+    try:
+        return shlex.split(name.removeprefix(COMMAND))
+    except ValueError as error:
+        raise SettingError(f"{name!r}: {error}; give a command as a shell takes it") from error
 
 
 def _check(method: Method) -> None:

@@ -102,14 +102,14 @@ def _each(rows: Sequence[Row]) -> Table:
 def _recalls(rows: Sequence[Row]) -> Table:
     """A line a group of defects, a column a method."""
     methods = by_method(rows)
-    groups = {
+    groups = [
         (row["dataset"], key.removeprefix("recall_by_"), group)
         for row in rows
         for key in ("recall_by_kind", "recall_by_size")
         for group in row.get(key) or {}
-    }
+    ]
     lines = []
-    for dataset, what, group in sorted(groups, key=lambda one: one[:2]):
+    for dataset, what, group in sorted(dict.fromkeys(groups), key=lambda one: one[:2]):  # groups as they came
         mine = {name: [row for row in some if row["dataset"] == dataset] for name, some in methods.items()}
         found = [_group(some, f"recall_by_{what}", group) for some in mine.values()]
         lines.append([_name(dataset), _name(f"{what}: {group}"), *found])

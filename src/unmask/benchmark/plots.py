@@ -108,9 +108,9 @@ def plane(rows: Sequence[Row], metric: str = "image_auroc") -> Plane | None:
         return (value - low_y) / (high_y - low_y)
 
     dots: list[Dot] = []
-    for name, value, ms in sorted(known, key=lambda one: one[1]):  # the lowest first
+    for name, value, ms in sorted(known, key=lambda one: -one[1]):  # the best first, the others make way downwards
         near = [dot.label for dot in dots if abs(dot.x - across(ms)) < WIDE]
-        label = max([up(value), *(one + HIGH for one in near if one > up(value) - HIGH)])
+        label = min([up(value), *(one - HIGH for one in near if one < up(value) + HIGH)])
         dots.append(Dot(name, across(ms), up(value), f"{name}: {100 * value:.2f} %, {ms:.1f} ms", label))
     marks = [digit * 10**power for power in range(-1, 6) for digit in (1, 2, 5)]
     x_ticks = [(across(ms), f"{ms:g}") for ms in marks if 0 <= across(ms) <= 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import statistics
@@ -53,17 +54,17 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def write_table(file: Path, rows: Sequence[Row]) -> None:
-    """Write results.parquet: a column a figure, nested ones as one column each ("jpeg_image_auroc").
+def need_pyarrow() -> None:
+    """Raise DependencyError where it is not installed, before hours of work."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise DependencyError("results.parquet needs pyarrow; run: pip install 'unmask[train]'")
 
-    Raises:
-        DependencyError: pyarrow is not installed.
-    """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise DependencyError("results.parquet needs pyarrow; run: pip install 'unmask[train]'") from error
+
+def write_table(file: Path, rows: Sequence[Row]) -> None:
+    """Write results.parquet: a column a figure, nested ones as one column each ("jpeg_image_auroc")."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
     from unmask.benchmark.robustness import DISTURBANCES
 
     disturbed = [f"{kind}_{name}" for kind in DISTURBANCES for name in ("image_auroc", "false_alarm_rate", "recall")]
@@ -112,10 +113,13 @@ def mean(rows: Iterable[Row], name: str) -> float | None:
 
 def spread(rows: Sequence[Row], name: str) -> float | None:
     """Standard deviation between seeds of the mean over data sets, of seeds that have them all; None = one seed."""
-    seeds: dict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.get(name) is not None:
-            seeds[row["seed"]].append(row)
-    whole = max((len(some) for some in seeds.values()), default=0)
-    means = [statistics.mean(row[name] for row in some) for some in seeds.values() if len(some) == whole]
+    means = whole_seeds(rows, name)
     return statistics.stdev(means) if len(means) > 1 else None
+
+
+def whole_seeds(rows: Sequence[Row], name: str) -> list[float]:
+    """The mean over data sets of each seed that has all of them."""
+    known = [row for row in rows if row.get(name) is not None]
+    datasets = {row["dataset"] for row in known}
+    seeds = [{row["dataset"]: row[name] for row in known if row["seed"] == seed} for seed in {r["seed"] for r in known}]
+    return [statistics.mean(one.values()) for one in seeds if set(one) == datasets]

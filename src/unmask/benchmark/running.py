@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask.benchmark.methods import Method, method_of
-from unmask.benchmark.results import JSON, PARQUET, rows_of, write, write_table
+from unmask.benchmark.results import JSON, PARQUET, need_pyarrow, rows_of, write, write_table
 from unmask.benchmark.row import ROW, SEEN, Job
+from unmask.datasets import fingerprint, load
 from unmask.errors import DatasetError, DependencyError, SettingError
 
 SEEN_FOLDER = "seen"
@@ -60,7 +62,7 @@ def bench(
         methods: what to measure.
         seeds: of the split and the method.
         output: folder for the results.
-        resume: go on with what is there; rows that failed are tried again.
+        resume: go on with what is there; rows that failed, or are of files that have changed, are measured again.
         show_leaks: see `Job`.
         max_minutes: of one row; a longer one is recorded as failed.
         run: where; None = here, one after the other.
@@ -73,7 +75,8 @@ def bench(
 
     Raises:
         SettingError: there are results and `resume` was not asked for, or two data sets have one name.
-        DatasetError: a data set is not there.
+        DatasetError: a data set is not there, is none, or has no test part.
+        DependencyError: pyarrow is not installed.
     """
     rows = _kept(output, resume)
     wanted = [
@@ -83,25 +86,27 @@ def bench(
         for method in methods
     ]
     given = {str(dataset.resolve()): dataset for dataset in datasets}
-    _check(given)
-    there = {_key(row) for row in rows if not row.get("failed")}
+    prints = _checked(given, max_minutes)
+    there = {_key(row) for row in rows if _still_good(row, prints, show_leaks=show_leaks)}
     jobs = [job for job in wanted if (str(job.method), _name(job.dataset), job.seed) not in there]
+    rows = [row for row in rows if prints.get(row["dataset"]) in (None, row.get("fingerprint")) or row.get("failed")]
     total = len(wanted)
     for number, done in enumerate((run or here())(jobs, max_minutes), total - len(jobs) + 1):
         row = {**done.row, "folder": shown(given[done.row["folder"]]), "command": command}
         rows = [*(one for one in rows if _key(one) != _key(row)), row]
-        if done.seen:
-            _write_bytes(output / SEEN_FOLDER / seen_name(row), done.seen)
         write(output / JSON, {"format": "unmask-bench", "rows": rows})
         write_table(output / PARQUET, rows)
+        if done.seen:
+            _write_bytes(output / SEEN_FOLDER / seen_name(row), done.seen)
         told(row, number, total)
     return rows
 
 
 def seen_name(row: Mapping[str, Any]) -> str:
     """The file of a row's scores and small maps."""
-    plain = "".join(letter if letter.isalnum() else "_" for letter in method_of(row))
-    return f"{row['dataset']}-{plain}-{row['seed']}.npz"
+    name = method_of(row)
+    plain = "".join(letter if letter.isalnum() else "_" for letter in name)[:60]
+    return f"{row['dataset']}-{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}-{row['seed']}.npz"
 
 
 def here(jobs_at_once: int = 1) -> Run:
@@ -119,9 +124,12 @@ def here(jobs_at_once: int = 1) -> Run:
                     finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in finished)
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for child in list(children):
-                    _end(child)
+                for future in waiting:
+                    future.cancel()
+                while any(future.running() for future in waiting):  # one may be about to start its process
+                    for child in list(children):
+                        _end(child)
+                    time.sleep(0.05)
                 raise
 
     return run
@@ -174,12 +182,15 @@ def run_job(
         minutes: after which it is given up; None = never.
         children: the process is among them while it runs.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        paths = os.pathsep.join(filter(None, sys.path))
+        own = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths, "TMPDIR": folder}
         file = Path(folder) / "job.json"
         file.write_text(json.dumps(job._asdict()), encoding="utf-8")
         command = [sys.executable, "-m", "unmask.benchmark.row", str(file), folder]
-        child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        child = subprocess.Popen(
+            command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         running = children if children is not None else set()
         assert child.stderr is not None  # noqa: S101 - it is a pipe
         running.add(child)
@@ -198,11 +209,10 @@ def run_job(
 
 
 def _end(child: subprocess.Popen[str]) -> None:
-    """With all that it has started: it leads a session of its own."""
-    if child.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    """With all that it has started, even if it is gone itself: it leads a session of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def _failed(job: Job, reason: str) -> Done:
@@ -219,13 +229,29 @@ def _name(dataset: str) -> str:
     return Path(dataset).stem if Path(dataset).is_file() else Path(dataset).name
 
 
-def _check(datasets: Iterable[str]) -> None:
+def _checked(datasets: Iterable[str], minutes: float | None) -> dict[str, str]:
+    """Fingerprints by name, after all that can be wrong has been looked for."""
+    if minutes is not None and minutes <= 0:
+        raise SettingError(f"max-minutes must be above 0, got {minutes:g}")
+    need_pyarrow()
     names: dict[str, str] = {}
     for one in datasets:
-        if not Path(one).exists():
-            raise DatasetError(f"{one}: no such folder or manifest; give the data set's folder")
         if (other := names.setdefault(_name(one), one)) != one:
             raise SettingError(f"{other} and {one} have the same name, and rows go by names; rename one of them")
+    return {name: _fingerprint(one) for name, one in names.items()}
+
+
+def _fingerprint(dataset: str) -> str:
+    split = load(dataset)
+    if not split.test:
+        raise DatasetError(f"{split.name} ({split.layout}) has no labelled test images; bench needs some")
+    return fingerprint(split)
+
+
+def _still_good(row: Mapping[str, Any], prints: Mapping[str, str], *, show_leaks: bool) -> bool:
+    """Measured, on the files that are there now, and with looks where those are wanted."""
+    same = row.get("fingerprint") == prints.get(row["dataset"])
+    return not row.get("failed") and same and (bool(row.get("show_leaks")) or not show_leaks)
 
 
 def _reason(words: str, code: int) -> str:

@@ -34,7 +34,7 @@ def parts() -> Iterator[dict[int, Path]]:
 
 def at_sizes(methods: Sequence[Method]) -> list[Method]:
     """Each of ours at every size; other people's take images as they are."""
-    ours = [method for method in methods if not method.foreign]
+    ours = [method for method in methods if not method.foreign and "image_size" not in method.settings]
     return [one._replace(settings={**one.settings, "image_size": size}) for size in SIZES for one in ours]
 
 
@@ -46,9 +46,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[float
     """
     plain: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
+        if row.get("failed"):
+            continue
         size = row["settings"].get("image_size")
-        own = {name: value for name, value in row["settings"].items() if name != "image_size"}
-        key = f"size {size}" if size else row["dataset"]
+        sized = isinstance(size, int)  # by `at_sizes`; a user's own setting is text
+        own = {name: value for name, value in row["settings"].items() if name != "image_size" or not sized}
+        key = f"size {size}" if sized else row["dataset"]
         plain.setdefault(method_of({**row, "settings": own}), {})[key] = row
     columns = [
         *((f"fit s, {n:,}", f"part_{n}", "fit_seconds") for n in COUNTS),

@@ -7,7 +7,7 @@ from typing import Any
 
 from unmask.benchmark.comparison import compare_all
 from unmask.benchmark.methods import method_of
-from unmask.benchmark.results import by_method, mean, spread
+from unmask.benchmark.results import by_method, mean, spread, whole_seeds
 
 Row = Mapping[str, Any]
 
@@ -34,6 +34,11 @@ def lines(rows: Sequence[Row], *, show_leaks: bool = False) -> Iterator[str]:
         yield difference.sentence()
     if show_leaks:
         yield from leaks(rows)
+    yield from failures(rows)
+
+
+def failures(rows: Sequence[Row]) -> Iterator[str]:
+    """A line a row that failed."""
     for row in rows:
         if row.get("failed"):
             yield f"FAILED: {row['dataset']}, {method_of(row)}, seed {row['seed']}: {row['failed']}"
@@ -57,8 +62,7 @@ def leaks(rows: Sequence[Row]) -> Iterator[str]:
         if best is not None and last is not None:
             claim = f"the step with the best test score would claim image AUROC {100 * best:.2f}"
             yield f"{name}: {claim}; the last step has {100 * last:.2f}"
-        seeds = {row["seed"]: [one for one in some if one["seed"] == row["seed"]] for row in some}
-        means = [value for one in seeds.values() if (value := mean(one, "image_auroc")) is not None]
+        means = whole_seeds(some, "image_auroc")
         if len(means) > 1:
             yield f"{name}: the best of {len(means)} seeds would claim image AUROC {100 * max(means):.2f}"
 
