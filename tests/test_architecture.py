@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 
 FLOORS = (
-    ("errors",),
+    ("allocator", "errors"),
     ("types",),
     ("",),  # the package itself
     ("components", "pixels"),

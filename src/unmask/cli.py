@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from unmask import measuring
+from unmask.allocator import reuse_freed_memory
 from unmask.arguments import check_writable, loaded, needs_torch, opened, pairs_of
 from unmask.console import fail, note, progress_bars, shown, warn
 from unmask.errors import DatasetError, SettingError, UnmaskError
@@ -240,6 +241,7 @@ def demo(
 def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2."""
     warnings.showwarning = warn
+    reuse_freed_memory()
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="unmask", standalone_mode=False)
     except UnmaskError as error:

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 import unmask
+from unmask.allocator import reuse_freed_memory
 from unmask.benchmark import foreign, leaks, robustness
 from unmask.benchmark.cost import Energy, machine, peak_megabytes, percentiles, timed
 from unmask.benchmark.measurement import Measurement
@@ -188,6 +189,7 @@ def _seen(results: Iterator[AnomalyResult], fitted: Fitted) -> dict[str, np.ndar
 
 def main() -> None:
     """Measure the job of a file; a user's mistake is one line on standard error and exit code 2."""
+    reuse_freed_memory()
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     job_file, folder = map(Path, sys.argv[1:])
     job = Job(**json.loads(job_file.read_text(encoding="utf-8")))
