@@ -23,12 +23,20 @@ COLUMNS = {
     "recall": ("recall", 100),
     "false_alarm_rate": ("false alarms", 100),
     "promised_false_alarm_rate": ("promised at most", 100),
-    "fit_seconds": ("fit, s", 1),
-    "ms_p50": ("ms an image", 1),
-    "peak_mb": ("memory, MB", 1),
-    "model_mb": ("model, MB", 1),
 }
 """What the table shows of a method behind its image AUROC: title and factor."""
+
+COSTS = {
+    "fit_seconds": ("fit, s", 1),
+    "ms_p50": ("ms an image", 1),
+    "ms_p95": ("95th percentile", 1),
+    "ms_per_image": ("in batches of 8", 1),
+    "peak_mb": ("memory, MB", 1),
+    "model_mb": ("model, MB", 1),
+    "image_auroc": ("image AUROC", 100),
+    "pixel_auroc": ("pixel AUROC", 100),
+}
+"""Likewise of the table of costs."""
 
 
 def benchmark_table(results: Path = RESULTS / "six_sets") -> str:
@@ -44,10 +52,58 @@ def benchmark_table(results: Path = RESULTS / "six_sets") -> str:
     for method, some in ranked(rows):
         each = [[row for row in some if row["dataset"] == dataset] for dataset in datasets]
         aurocs = [figure(one, "image_auroc", 100) for one in each]
-        costs = [figure(some, key, factor) for key, (_, factor) in COLUMNS.items()]
-        lines.append([method, f"**{figure(some, 'image_auroc', 100)}**", *aurocs, *costs])
+        more = [figure(some, key, factor) for key, (_, factor) in COLUMNS.items()]
+        lines.append([method, f"**{figure(some, 'image_auroc', 100)}**", *aurocs, *more])
     head = ["method", "image AUROC", *datasets, *(title for title, _ in COLUMNS.values())]
     return "\n".join([_table(head, lines), "", *(f"- {making}" for making in _makings(rows))])
+
+
+def robustness_table(results: Path = RESULTS / "six_sets") -> str:
+    """A line a method, a column a disturbance: image AUROC and false-alarm rate."""
+    from unmask.benchmark.results import JSON, mean, rows_of
+    from unmask.benchmark.robustness import DISTURBANCES
+    from unmask.benchmark.summary import ranked
+
+    if not (results / JSON).exists():
+        return NO_FIGURES
+    lines = []
+    for method, rows in ranked(rows_of(results)):
+        cells = [method]
+        for kind in DISTURBANCES:
+            found = [{**row, **row["robustness"][kind]} for row in rows]
+            auroc, alarms = mean(found, "image_auroc"), mean(found, "false_alarm_rate")
+            cells.append("-" if auroc is None or alarms is None else f"{100 * auroc:.1f} / {100 * alarms:.0f}")
+        lines.append(cells)
+    return _table(["method", *DISTURBANCES], lines)
+
+
+def speed_table(results: Path = RESULTS / "speed") -> str:
+    """The rows of a run on one data set, alone on the machine: the fastest first."""
+    from unmask.benchmark.results import JSON, by_method, mean, rows_of
+    from unmask.benchmark.summary import figure
+
+    if not (results / JSON).exists():
+        return NO_FIGURES
+    rows = rows_of(results)
+    fastest = sorted(by_method(rows).items(), key=lambda one: mean(one[1], "ms_p50") or 0.0)
+    lines = [[name, *(figure(some, key, factor) for key, (_, factor) in COSTS.items())] for name, some in fastest]
+    table = _table(["method", *(title for title, _ in COSTS.values())], lines)
+    return "\n".join([table, "", *(f"- {making}" for making in _makings(rows))])
+
+
+def scaling_table(results: Path = RESULTS / "speed" / "scaling") -> str:
+    """How seconds, megabytes and milliseconds grow."""
+    from unmask.benchmark.results import JSON, rows_of
+    from unmask.benchmark.scaling import table
+
+    if not (results / JSON).exists():
+        return NO_FIGURES
+    rows = rows_of(results)
+    head, lines = table(rows)
+    shown = [
+        [name, *("-" if one is None else f"{one:,.{0 if one >= 100 else 1}f}" for one in more)] for name, *more in lines
+    ]
+    return "\n".join([_table(head, shown), "", *(f"- {making}" for making in _makings(rows))])
 
 
 def _makings(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -152,6 +208,9 @@ def floors_table() -> str:
 
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "benchmark"): benchmark_table,
+    ("README.md", "speed"): speed_table,
+    ("docs/evaluation.md", "robustness"): robustness_table,
+    ("docs/evaluation.md", "scaling"): scaling_table,
     ("README.md", "commands"): commands_table,
     ("docs/architecture.md", "floors"): floors_table,
     **{
