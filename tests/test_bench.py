@@ -421,8 +421,8 @@ def test_a_row_that_takes_too_long_is_given_up_with_all_it_started(weave: Path, 
     alive = tmp_path / "alive"
     slow = f"import time\nwhile True:\n    open({str(alive)!r}, 'w').write(str(time.time()))\n    time.sleep(0.05)"
     children: set[Any] = set()
-    done = run_job(job(weave, command(slow)), 1, 0.25, children)
-    assert done.row["failed"] == "stopped after 0.25 minutes"
+    done = run_job(job(weave, command(slow)), 1, 0.4, children)
+    assert done.row["failed"] == "stopped after 0.4 minutes"
     assert children == set()
     assert alive.exists(), "it had begun"
     time.sleep(0.2)
