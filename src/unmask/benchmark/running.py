@@ -184,7 +184,8 @@ def run_job(
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         paths = os.pathsep.join(filter(None, sys.path))
-        own = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths, "TMPDIR": folder}
+        counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        own = {**counts, "PYTHONPATH": paths, "TMPDIR": folder}
         file = Path(folder) / "job.json"
         file.write_text(json.dumps(job._asdict()), encoding="utf-8")
         command = [sys.executable, "-m", "unmask.benchmark.row", str(file), folder]
