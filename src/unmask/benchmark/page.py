@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask.benchmark import galleries, plots, scaling, summary
 from unmask.benchmark.comparison import compare_all
 from unmask.benchmark.methods import method_of
-from unmask.benchmark.results import by_method, mean, rows_of
+from unmask.benchmark.results import Row, by_method, mean, rows_of
 from unmask.benchmark.robustness import DISTURBANCES
 
 PAGE = "index.html"
-Row = Mapping[str, Any]
 
 
 class Cell(NamedTuple):

@@ -7,16 +7,14 @@ told apart. Which can, `comparison` says (Wilcoxon, Holm, and an interval), in p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from unmask.benchmark.comparison import compare_all
-from unmask.benchmark.results import by_method, mean
-
-Row = Mapping[str, Any]
+from unmask.benchmark.results import Row, by_method, mean
 
 WIDE, HIGH = 0.35, 0.065  # of a name, as shares of the plane
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from unmask.benchmark.comparison import compare_all
 from unmask.benchmark.methods import method_of
-from unmask.benchmark.results import by_method, mean, spread, whole_seeds
-
-Row = Mapping[str, Any]
+from unmask.benchmark.results import Row, by_method, mean, spread, whole_seeds
 
 COLUMNS = {
     "image_auroc": ("image AUROC", 100),
