@@ -20,7 +20,7 @@ from typing import Any
 from unmask.benchmark.cost import machine
 from unmask.benchmark.results import write
 from unmask.datasets import load
-from unmask.images import decode
+from unmask.imaging.images import decode
 from unmask.runtime import Runtime
 
 RESULTS = Path(__file__).parent / "results"

@@ -16,7 +16,7 @@ from tiny import FEATURES, SIZE, SSM_FEATURES, as_picture, planted, texture, wri
 from unmask.benchmark.measurement import evaluate, size_groups
 from unmask.datasets import load
 from unmask.errors import DatasetError
-from unmask.images import resize_map
+from unmask.imaging.images import resize_map
 from unmask.inspector import Inspector
 from unmask.training import Training
 from unmask.types import Split

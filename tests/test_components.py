@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from unmask.components import components, dilated, eroded
+from unmask.imaging.components import components, dilated, eroded
 
 
 @pytest.mark.parametrize("seed", range(300))

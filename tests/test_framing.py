@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from unmask.errors import ImageError, SettingError
-from unmask.framing import Framed, Framing, region_of
-from unmask.images import resize
+from unmask.imaging.images import resize
+from unmask.imaging.tiling import Framed, Framing, region_of
 
 RANDOM = np.random.default_rng(0)
 

@@ -9,8 +9,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unmask import images
 from unmask.errors import DatasetError, ImageError
+from unmask.imaging import images
 
 
 def noise(*shape, dtype=np.uint8, seed=0):

@@ -17,7 +17,7 @@ from unmask.calibration import best_rate
 from unmask.detectors import Detector
 from unmask.errors import CalibrationError, ImageError, ModelFileError, SettingError, UnmaskError
 from unmask.explanation import frames
-from unmask.images import HEAT_ANCHORS
+from unmask.imaging.images import HEAT_ANCHORS
 from unmask.inspector import Inspector
 from unmask.training import Training
 from unmask.types import AnomalyResult, Step

@@ -20,7 +20,7 @@ from unmask.clock import schedule
 from unmask.datasets import load
 from unmask.detectors import Detector, build, find
 from unmask.errors import ModelFileError, SettingError, TrainingStopped
-from unmask.framing import Framing
+from unmask.imaging.tiling import Framing
 from unmask.inspector import ImageFiles
 from unmask.modelfile import read
 from unmask.training import Trainer, Training, draws

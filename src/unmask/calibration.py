@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unmask.components import Runs, components
 from unmask.errors import CalibrationError, SettingError
+from unmask.imaging.components import Runs, components
 from unmask.types import Region
 
 DEFAULT_RATE = 0.05

@@ -297,7 +297,7 @@ def _bytes(text: str | None) -> int | None:
 
 
 def _image_files(given: list[Path]) -> list[Path]:
-    from unmask.images import list_images
+    from unmask.imaging.images import list_images
 
     found: list[Path] = []
     for path in given:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from unmask.images import decode, heat, overlay, resize_map, to_uint8
+from unmask.imaging.images import decode, heat, overlay, resize_map, to_uint8
 from unmask.types import AnomalyResult, Frame, Step
 
 ANIMATIONS = "explain"  # their folder inside a report

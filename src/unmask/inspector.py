@@ -18,12 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 import unmask
-from unmask import images, modelfile, self_test
+from unmask import modelfile, self_test
 from unmask.calibration import Calibration, rate_for
 from unmask.detectors import Detector, build, find, make
 from unmask.errors import ImageError, ModelFileError
 from unmask.features import check_memory
-from unmask.framing import Framed, Framing, region_of
+from unmask.imaging import images
+from unmask.imaging.tiling import Framed, Framing, region_of
 from unmask.judging import Judge, Said, framed_and_judged
 from unmask.training import Training
 from unmask.types import Step

@@ -20,7 +20,7 @@ from unmask.calibration import Calibration
 from unmask.charts import Chart, stacked_bars
 from unmask.errors import UnmaskError
 from unmask.explanation import ANIMATIONS, animate, holds_animations
-from unmask.images import HEAT_ANCHORS, decode, heat, overlay, to_uint8
+from unmask.imaging.images import HEAT_ANCHORS, decode, heat, overlay, to_uint8
 from unmask.thumbnails import data_uri, outlined, shrunk, thumbnail
 from unmask.types import AnomalyResult, Region
 

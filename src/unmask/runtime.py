@@ -17,7 +17,7 @@ from jaxtyping import Float
 from unmask import modelfile, self_test
 from unmask.calibration import Calibration
 from unmask.errors import DependencyError, ModelFileError, SettingError
-from unmask.framing import Framing
+from unmask.imaging.tiling import Framing
 from unmask.judging import Judge, Predict, Said
 from unmask.types import Step
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from unmask.components import dilated, eroded
-from unmask.images import CONTOUR, decode
+from unmask.imaging.components import dilated, eroded
+from unmask.imaging.images import CONTOUR, decode
 
 THUMBNAIL = 256  # pixels of the longer side: sharp at the size of a card, legible when enlarged
 

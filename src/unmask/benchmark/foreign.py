@@ -29,12 +29,12 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from unmask import images
 from unmask.benchmark.cost import PeakOf
 from unmask.benchmark.methods import ANOMALIB, COMMAND, Method
 from unmask.benchmark.robustness import Disturbed
 from unmask.calibration import Calibration, regions
 from unmask.errors import DependencyError, ForeignError
+from unmask.imaging import images
 from unmask.types import AnomalyResult
 
 PYTHON_OF_ANOMALIB = "UNMASK_ANOMALIB_PYTHON"

@@ -14,7 +14,7 @@ from unmask.benchmark.results import Row, by_method
 from unmask.benchmark.running import SEEN_FOLDER, seen_name
 from unmask.datasets import fingerprint, load
 from unmask.errors import SettingError, UnmaskError
-from unmask.images import decode, heat, overlay, to_uint8
+from unmask.imaging.images import decode, heat, overlay, to_uint8
 from unmask.thumbnails import data_uri, thumbnail
 from unmask.types import Sample, Split
 

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFilter
 
-from unmask import images, metrics
+from unmask import metrics
+from unmask.imaging import images
 from unmask.types import AnomalyResult, Sample
 
 MOST = 60  # test images of a row that are disturbed, half of them good

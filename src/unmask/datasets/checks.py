@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unmask.datasets.found import Found, listing
 from unmask.errors import DatasetError, ImageError
-from unmask.images import size_of
+from unmask.imaging.images import size_of
 
 
 def check(found: Found) -> tuple[str, ...]:

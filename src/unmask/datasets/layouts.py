@@ -8,7 +8,7 @@ from pathlib import Path
 from unmask.datasets.found import Found, folders, set_apart
 from unmask.datasets.manifests import manifest, visa_csv
 from unmask.datasets.masks import saturations
-from unmask.images import list_images
+from unmask.imaging.images import list_images
 from unmask.types import Sample
 
 GOOD_NAMES = ("good", "ok", "normal")

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Integer
 from PIL import Image
 
 from unmask.errors import DatasetError
-from unmask.pixels import FORMATS
+from unmask.imaging.decoding import FORMATS
 from unmask.types import Sample
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from unmask.errors import DatasetError, SettingError
-from unmask.images import encode_png
+from unmask.imaging.images import encode_png
 from unmask.samples.fabric import FABRIC_DEFECTS, fabric
 from unmask.samples.part import PART_DEFECTS, part
 

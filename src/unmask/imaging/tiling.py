@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from unmask.errors import ImageError, SettingError
-from unmask.images import decode, resize, resize_map
+from unmask.imaging.images import decode, resize, resize_map
 
 WAYS = ("squash", "fit", "crop")
 LARGEST_MASK = 1024  # pixels of the longer side of a mask that a model file keeps

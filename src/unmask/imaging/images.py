@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from unmask.components import eroded
 from unmask.errors import DatasetError, ImageError
-from unmask.pixels import file_pixels, file_size, pillow_pixels
+from unmask.imaging.components import eroded
+from unmask.imaging.decoding import file_pixels, file_size, pillow_pixels
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 # Dark to bright with lightness rising all the way, so that the map also reads in grey and to the colour-blind.
