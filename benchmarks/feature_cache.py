@@ -22,7 +22,7 @@ from unmask.datasets import load
 from unmask.decoder import RepairLoss
 from unmask.detectors.isstad import ISSTAD
 from unmask.inspector import ImageFiles
-from unmask.training import Trainer, Training
+from unmask.training.trainer import Trainer, Training
 
 RESULTS = Path(__file__).parent / "results" / "feature_cache.json"
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -22,7 +22,7 @@ from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.inspector import ImageFiles
 from unmask.metrics import auroc
-from unmask.training import Training
+from unmask.training.trainer import Training
 from unmask.types import Sample
 
 RESULTS = Path(__file__).parent / "results"

@@ -27,7 +27,7 @@ from unmask.cli import main
 from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.errors import DatasetError, DependencyError, ForeignError, SettingError
-from unmask.training import LOOKS, Training
+from unmask.training.trainer import LOOKS, Training
 from unmask.types import Sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:a false-alarm rate of 0.05 needs")

@@ -18,7 +18,7 @@ from unmask.datasets import load
 from unmask.errors import DatasetError
 from unmask.imaging.images import resize_map
 from unmask.inspector import Inspector
-from unmask.training import Training
+from unmask.training.trainer import Training
 from unmask.types import Split
 
 REQUIRED = {

@@ -23,7 +23,7 @@ from tiny import (
 from unmask.backbones import checksum
 from unmask.detectors import DETECTORS, Detector, build, find, settings
 from unmask.errors import ModelFileError, NotFittedError, SettingError, UnmaskError
-from unmask.training import Training
+from unmask.training.trainer import Training
 from unmask.types import Prediction
 
 CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {

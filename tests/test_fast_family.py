@@ -24,7 +24,7 @@ from unmask.detectors.patchcore import PatchCore
 from unmask.errors import SettingError
 from unmask.features import FeatureMaps
 from unmask.finch import finch
-from unmask.training import Training
+from unmask.training.trainer import Training
 from unmask.turned import Turned
 
 CPU = Training(device="cpu")

@@ -28,7 +28,7 @@ from unmask.features import (
     encode,
     memory_left,
 )
-from unmask.training import Training
+from unmask.training.trainer import Training
 
 N = 19  # no multiple of a batch
 CPU = Training(device="cpu")

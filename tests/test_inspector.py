@@ -19,7 +19,7 @@ from unmask.errors import CalibrationError, ImageError, ModelFileError, SettingE
 from unmask.explanation import frames
 from unmask.imaging.images import HEAT_ANCHORS
 from unmask.inspector import Inspector
-from unmask.training import Training
+from unmask.training.trainer import Training
 from unmask.types import AnomalyResult, Step
 
 CPU = Training(device="cpu")

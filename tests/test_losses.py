@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from scipy import ndimage
 
-from unmask.losses import (
+from unmask.training.losses import (
     gaussian_blur,
     gaussian_kernel,
     gradient_similarity,

@@ -13,7 +13,7 @@ import torch
 from unmask.errors import SettingError, WeightsError
 from unmask.mae import SIZES, Block, MaskedAutoencoder, sincos_positions
 from unmask.mae_weights import LoadReport, load_mae, load_timm
-from unmask.masking import random_hidden
+from unmask.training.masking import random_hidden
 
 Tensors = dict[str, torch.Tensor]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unmask.errors import SettingError
-from unmask.masking import disjoint_masks, random_hidden
+from unmask.training.masking import disjoint_masks, random_hidden
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -12,15 +12,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tiny import SIZE, Textures, planted, texture
-from unmask import backbones, feature_restoration, losses
+from unmask import backbones, feature_restoration
 from unmask.bottleneck import Subspace, principal_subspace
 from unmask.conditional_autoencoder import ConditionalAutoencoder
 from unmask.conditional_gaussian import ConditionalGaussian, fit_gaussian
 from unmask.errors import SettingError
 from unmask.feature_restoration import FOLDS, FeatureRestoration
-from unmask.masking import MASKS, disjoint_masks
 from unmask.pixel_restoration import ASIDE, PixelRestoration, RestorationLoss, feature_distance
-from unmask.training import Trainer, Training
+from unmask.training import losses
+from unmask.training.masking import MASKS, disjoint_masks
+from unmask.training.trainer import Trainer, Training
 
 LAYOUT = [(6, 3), (4, 2), (1, 5)]  # tokens, channels of each group
 VALUES = sum(n * c for n, c in LAYOUT)

@@ -17,7 +17,7 @@ from unmask.errors import ModelFileError, SettingError
 from unmask.export import export
 from unmask.inspector import Inspector
 from unmask.runtime import SLACK, Runtime, facts_of
-from unmask.training import Training
+from unmask.training.trainer import Training
 
 ROOT = Path(__file__).parents[1]
 CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {

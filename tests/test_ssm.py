@@ -15,7 +15,7 @@ from tiny import SSM_FEATURES, SSM_PIXELS, Textures, planted, texture
 from unmask.detectors import build, find, settings
 from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
-from unmask.training import Training
+from unmask.training.trainer import Training
 
 SIDE = 32  # of the scripted grid: a block has 2 x 2 pixels
 SCALES = (4, 8)

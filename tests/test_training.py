@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from tiny import FEATURES, PIXELS, SSM_PIXELS, Textures, environment, run_python, write_textures
-from unmask.clock import schedule
 from unmask.datasets import load
 from unmask.detectors import Detector, build, find
 from unmask.errors import ModelFileError, SettingError, TrainingStopped
 from unmask.imaging.tiling import Framing
 from unmask.inspector import ImageFiles
 from unmask.modelfile import read
-from unmask.training import Trainer, Training, draws
+from unmask.training.clock import schedule
+from unmask.training.trainer import Trainer, Training, draws
 
 BOTH = [{**FEATURES, "stage1_steps": 4, "stage2_steps": 4}, {**PIXELS, "stage2_steps": 4}]
 
@@ -272,7 +272,8 @@ def test_a_precise_trainer_uses_no_bfloat16() -> None:
 
 KILLABLE = """
 import sys, time
-from unmask import cli, training
+from unmask import cli
+from unmask.training import trainer as training
 
 take = training.Trainer._mine
 training.Trainer._mine = lambda self, part: (time.sleep(0.1), take(self, part))[1]

@@ -74,7 +74,7 @@ def fit(
     split = loaded(source, seed)
     with needs_torch(), progress_bars() as progress:
         from unmask.inspector import Inspector
-        from unmask.training import Training, is_main_process
+        from unmask.training.trainer import Training, is_main_process
 
         checkpoints, limit = _checkpoints(output, resume), _bytes(max_memory)
         training = Training(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unmask.training import Progress, silent
+from unmask.training.trainer import Progress, silent
 
 WIDTH = 512  # vectors that wait to be chosen; more make fewer rounds, of more work each
 ROWS = 1024  # at a time: their products with the fresh centres stay in the cache

@@ -10,8 +10,8 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from unmask.losses import pixel_status
 from unmask.mae import Block, MaskedAutoencoder, sincos_positions
+from unmask.training.losses import pixel_status
 
 
 class View(NamedTuple):

@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from unmask.bottleneck import Subspace
-from unmask.clock import Clock
 from unmask.conditional_gaussian import LEAST_RIDGE, ConditionalGaussian, fit_gaussian
 from unmask.errors import SettingError
 from unmask.features import Derived, Images
 from unmask.painter import Painter, paint
 from unmask.standard_maps import StandardMaps
-from unmask.training import Trainer, draws
+from unmask.training.clock import Clock
+from unmask.training.trainer import Trainer, draws
 
 TOKEN_STRIDE = 16
 FOLDS = 4

@@ -20,10 +20,10 @@ from unmask.bottleneck import Subspace, principal_subspace
 from unmask.decoder import View
 from unmask.feature_damage import damage_features
 from unmask.features import Derived, Images
-from unmask.masking import random_hidden
 from unmask.neighbours import Bank, sample_rows
 from unmask.standard_maps import StandardMaps
-from unmask.training import Trainer, draws
+from unmask.training.masking import random_hidden
+from unmask.training.trainer import Trainer, draws
 
 TOKEN_STRIDE = 16
 FOLDS = 4

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from unmask import backbones
 from unmask.errors import SettingError
-from unmask.training import Training
+from unmask.training.trainer import Training
 
 Made = TypeVar("Made")
 BATCH = 8

@@ -26,7 +26,7 @@ from unmask.features import check_memory
 from unmask.imaging import images
 from unmask.imaging.tiling import Framed, Framing, region_of
 from unmask.judging import Judge, Said, framed_and_judged
-from unmask.training import Training
+from unmask.training.trainer import Training
 from unmask.types import Step
 
 

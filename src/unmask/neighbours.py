@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from unmask.features import Derived
-from unmask.training import draws
+from unmask.training.trainer import draws
 
 QUERIES = 128  # at a time: their products with 10,000 vectors fill 5 MB
 

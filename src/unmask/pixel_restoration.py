@@ -9,12 +9,13 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from unmask import backbones, losses
+from unmask import backbones
 from unmask.conditional_autoencoder import STRIDE, ConditionalAutoencoder
 from unmask.errors import SettingError
 from unmask.features import Images, encode
-from unmask.masking import MASKS, disjoint_masks
-from unmask.training import Trainer, draws
+from unmask.training import losses
+from unmask.training.masking import MASKS, disjoint_masks
+from unmask.training.trainer import Trainer, draws
 
 ASIDE = 5  # every fifth image is not learned from: tau and the spread of the scores come from these
 NAMES = {"pixels": ("gradients",), "features": ("features",), "both": ("gradients", "features")}

@@ -10,14 +10,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF  # noqa: N812
 
-from unmask import losses, synthesis
+from unmask import synthesis
 from unmask.decoder import View
 from unmask.errors import SettingError, WeightsError
 from unmask.features import Images, batches, encode
 from unmask.mae import SIZES, MaskedAutoencoder
 from unmask.mae_weights import load_mae, load_timm
-from unmask.masking import random_hidden
-from unmask.training import Trainer, draws
+from unmask.training import losses
+from unmask.training.masking import random_hidden
+from unmask.training.trainer import Trainer, draws
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

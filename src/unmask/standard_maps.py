@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unmask.backbones import Backbone
 from unmask.features import FeatureMaps, Images, KeptMaps
-from unmask.training import Training
+from unmask.training.trainer import Training
 
 LEAST_STD = 1e-3  # a channel that never moves on normal images must not decide alone
 

@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from unmask.errors import SettingError
-from unmask.losses import gaussian_blur
+from unmask.training.losses import gaussian_blur
 
 Box = tuple[int, int, int, int]
 

@@ -33,7 +33,7 @@ from unmask.calibration import Calibration, rate_for
 from unmask.datasets import fingerprint, load
 from unmask.errors import UnmaskError
 from unmask.inspector import Inspector
-from unmask.training import Training
+from unmask.training.trainer import Training
 from unmask.types import AnomalyResult, Split
 
 SIDE = 64  # of the small maps that are kept for the page

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unmask.errors import ModelFileError, NotFittedError, SettingError
 from unmask.features import FeatureMaps, Images
-from unmask.training import Training
+from unmask.training.trainer import Training
 from unmask.types import Prediction, Step
 
 

@@ -23,10 +23,10 @@ from unmask.detectors.base import Detector
 from unmask.errors import SettingError
 from unmask.features import Derived, FeatureMaps, Images
 from unmask.fusion import top_mean
-from unmask.losses import gaussian_blur
 from unmask.neighbours import sample_rows
 from unmask.standard_maps import StandardMaps
-from unmask.training import Training, draws
+from unmask.training.losses import gaussian_blur
+from unmask.training.trainer import Training, draws
 from unmask.types import Prediction
 
 LEAST_IMAGES = 4

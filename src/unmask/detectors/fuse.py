@@ -26,7 +26,7 @@ from unmask.detectors.protoad import ProtoAD
 from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
 from unmask.features import BATCH, Encoded, FeatureMaps, Images
-from unmask.training import Training, draws
+from unmask.training.trainer import Training, draws
 from unmask.types import Prediction, Step
 
 PARTS: dict[str, type[Detector]] = {part.name: part for part in (ISSTAD, SSM, PatchCore, FRE, ProtoAD)}

@@ -25,9 +25,9 @@ from unmask.errors import SettingError
 from unmask.feature_space import FeatureSpace
 from unmask.features import Images
 from unmask.fusion import Fusion, top_mean
-from unmask.losses import gaussian_blur
 from unmask.pixel_space import PixelSpace
-from unmask.training import Trainer, Training
+from unmask.training.losses import gaussian_blur
+from unmask.training.trainer import Trainer, Training
 from unmask.types import Prediction, Step
 
 LEAST_IMAGES = 8

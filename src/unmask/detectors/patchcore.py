@@ -23,9 +23,9 @@ from unmask.detectors.base import Detector, one_of
 from unmask.errors import SettingError
 from unmask.features import Derived, FeatureMaps, Images
 from unmask.fusion import top_mean
-from unmask.losses import gaussian_blur
 from unmask.neighbours import bank_columns, candidates, nearest, patch_vectors
-from unmask.training import Training, draws
+from unmask.training.losses import gaussian_blur
+from unmask.training.trainer import Training, draws
 from unmask.turned import Turned
 from unmask.types import Prediction
 

@@ -20,9 +20,9 @@ from unmask.errors import SettingError
 from unmask.features import Derived, FeatureMaps, Images
 from unmask.finch import cluster_means, finch
 from unmask.fusion import top_mean
-from unmask.losses import gaussian_blur
 from unmask.neighbours import candidates, patch_vectors
-from unmask.training import Training, draws
+from unmask.training.losses import gaussian_blur
+from unmask.training.trainer import Training, draws
 from unmask.types import Prediction
 
 FAST: dict[str, Any] = {}

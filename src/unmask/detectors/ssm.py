@@ -22,17 +22,17 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unmask.clock import Clock
 from unmask.detectors.base import Detector, one_of
 from unmask.errors import SettingError
 from unmask.feature_restoration import FeatureRestoration
 from unmask.features import Images
 from unmask.fusion import top_mean
-from unmask.losses import gaussian_blur
-from unmask.masking import MASKS, check_cells, disjoint_masks
 from unmask.passes import Pass, step_of
 from unmask.pixel_restoration import PixelRestoration, n_learned
-from unmask.training import Progress, Trainer, Training, draws, silent
+from unmask.training.clock import Clock
+from unmask.training.losses import gaussian_blur
+from unmask.training.masking import MASKS, check_cells, disjoint_masks
+from unmask.training.trainer import Progress, Trainer, Training, draws, silent
 from unmask.types import Prediction, Step
 
 BLOCKS = 16  # along a side: what is uncovered, or not, as a whole

@@ -17,8 +17,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
-from unmask.clock import Clock, interruptible, schedule
 from unmask.errors import ModelFileError, SettingError, TrainingStopped, UnmaskError
+from unmask.training.clock import Clock, interruptible, schedule
 
 SUFFIX = ".checkpoint"
 CHECKPOINT_SECONDS = 20.0
