@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unmask import coreset
-from unmask.coreset import greedy_coreset
+from unmask.features import coreset
+from unmask.features.coreset import greedy_coreset
 
 
 def normal(n: int, c: int, seed: int = 0) -> Tensor:

@@ -20,9 +20,9 @@ from tiny import (
     planted,
     texture,
 )
-from unmask.backbones import checksum
 from unmask.detectors import DETECTORS, Detector, build, find, settings
 from unmask.errors import ModelFileError, NotFittedError, SettingError, UnmaskError
+from unmask.features.backbones import checksum
 from unmask.training.trainer import Training
 from unmask.types import Prediction
 

@@ -17,15 +17,15 @@ from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
 from tiny import FEATURES, FRE, FUSE, PATCHCORE, PROTOAD, SIZE, Textures, planted, texture
-from unmask.backbones import Backbone
 from unmask.detectors import build, find, fre, make
 from unmask.detectors.fuse import ASIDE, Fuse
 from unmask.detectors.patchcore import PatchCore
 from unmask.errors import SettingError
-from unmask.features import FeatureMaps
-from unmask.finch import finch
+from unmask.features.backbones import Backbone
+from unmask.features.finch import finch
+from unmask.features.maps import FeatureMaps
+from unmask.features.turned import Turned
 from unmask.training.trainer import Training
-from unmask.turned import Turned
 
 CPU = Training(device="cpu")
 ISSTAD = {f"isstad.{key}": value for key, value in FEATURES.items() if key not in ("backbone", "image_size")}

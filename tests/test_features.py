@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from tiny import SIZE, Textures, run_python, texture
-from unmask import features
-from unmask.backbones import Backbone
 from unmask.errors import SettingError
-from unmask.features import (
+from unmask.features import maps as features
+from unmask.features.backbones import Backbone
+from unmask.features.maps import (
     MEMORY_LIMIT,
     WORKING_MEMORY,
     Derived,

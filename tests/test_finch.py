@@ -11,8 +11,8 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score, homogeneity_score
 from torch import Tensor
 
-from unmask import finch as module
-from unmask.finch import cluster_means, finch, first_neighbours
+from unmask.features import finch as module
+from unmask.features.finch import cluster_means, finch, first_neighbours
 
 
 def normal(n: int, c: int, seed: int = 0) -> Tensor:

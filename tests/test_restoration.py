@@ -12,12 +12,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tiny import SIZE, Textures, planted, texture
-from unmask import backbones, feature_restoration
-from unmask.bottleneck import Subspace, principal_subspace
+from unmask import feature_restoration
 from unmask.conditional_autoencoder import ConditionalAutoencoder
 from unmask.conditional_gaussian import ConditionalGaussian, fit_gaussian
 from unmask.errors import SettingError
 from unmask.feature_restoration import FOLDS, FeatureRestoration
+from unmask.features import backbones
+from unmask.features.subspace import Subspace, principal_subspace
 from unmask.pixel_restoration import ASIDE, PixelRestoration, RestorationLoss, feature_distance
 from unmask.training import losses
 from unmask.training.masking import MASKS, disjoint_masks

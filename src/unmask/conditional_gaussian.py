@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unmask.bottleneck import Subspace, principal_subspace
+from unmask.features.subspace import Subspace, principal_subspace
 
 LEAST_RIDGE = 1e-4  # keeps the system solvable in float32 where a direction lies in hidden tokens alone
 

@@ -16,12 +16,12 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unmask.bottleneck import Subspace, principal_subspace
 from unmask.decoder import View
 from unmask.feature_damage import damage_features
-from unmask.features import Derived, Images
-from unmask.neighbours import Bank, sample_rows
-from unmask.standard_maps import StandardMaps
+from unmask.features.maps import Derived, Images
+from unmask.features.neighbours import Bank, sample_rows
+from unmask.features.standard_maps import StandardMaps
+from unmask.features.subspace import Subspace, principal_subspace
 from unmask.training.masking import random_hidden
 from unmask.training.trainer import Trainer, draws
 

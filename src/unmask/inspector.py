@@ -22,7 +22,7 @@ from unmask import modelfile, self_test
 from unmask.calibration import Calibration, rate_for
 from unmask.detectors import Detector, build, find, make
 from unmask.errors import ImageError, ModelFileError
-from unmask.features import check_memory
+from unmask.features.maps import check_memory
 from unmask.imaging import images
 from unmask.imaging.tiling import Framed, Framing, region_of
 from unmask.judging import Judge, Said, framed_and_judged

@@ -9,10 +9,10 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from unmask import backbones
 from unmask.conditional_autoencoder import STRIDE, ConditionalAutoencoder
 from unmask.errors import SettingError
-from unmask.features import Images, encode
+from unmask.features import backbones
+from unmask.features.maps import Images, encode
 from unmask.training import losses
 from unmask.training.masking import MASKS, disjoint_masks
 from unmask.training.trainer import Trainer, draws

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as TF  # noqa: N812
 from unmask import synthesis
 from unmask.decoder import View
 from unmask.errors import SettingError, WeightsError
-from unmask.features import Images, batches, encode
+from unmask.features.maps import Images, batches, encode
 from unmask.mae import SIZES, MaskedAutoencoder
 from unmask.mae_weights import load_mae, load_timm
 from unmask.training import losses

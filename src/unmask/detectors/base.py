@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unmask.errors import ModelFileError, NotFittedError, SettingError
-from unmask.features import FeatureMaps, Images
+from unmask.features.maps import FeatureMaps, Images
 from unmask.training.trainer import Training
 from unmask.types import Prediction, Step
 

@@ -25,7 +25,7 @@ from unmask.detectors.patchcore import PatchCore
 from unmask.detectors.protoad import ProtoAD
 from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
-from unmask.features import BATCH, Encoded, FeatureMaps, Images
+from unmask.features.maps import BATCH, Encoded, FeatureMaps, Images
 from unmask.training.trainer import Training, draws
 from unmask.types import Prediction, Step
 

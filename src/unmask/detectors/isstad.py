@@ -23,7 +23,7 @@ from unmask.decoder import FillingLoss, GrowingDecoder, RepairLoss, View
 from unmask.detectors.base import Detector, one_of
 from unmask.errors import SettingError
 from unmask.feature_space import FeatureSpace
-from unmask.features import Images
+from unmask.features.maps import Images
 from unmask.fusion import Fusion, top_mean
 from unmask.pixel_space import PixelSpace
 from unmask.training.losses import gaussian_blur

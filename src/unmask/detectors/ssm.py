@@ -25,7 +25,7 @@ from torch import Tensor
 from unmask.detectors.base import Detector, one_of
 from unmask.errors import SettingError
 from unmask.feature_restoration import FeatureRestoration
-from unmask.features import Images
+from unmask.features.maps import Images
 from unmask.fusion import top_mean
 from unmask.passes import Pass, step_of
 from unmask.pixel_restoration import PixelRestoration, n_learned

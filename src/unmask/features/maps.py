@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unmask import backbones
 from unmask.errors import SettingError
+from unmask.features import backbones
 from unmask.training.trainer import Training
 
 Made = TypeVar("Made")

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from unmask.features import Derived
+from unmask.features.maps import Derived
 from unmask.training.trainer import draws
 
 QUERIES = 128  # at a time: their products with 10,000 vectors fill 5 MB

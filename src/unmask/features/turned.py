@@ -7,7 +7,7 @@ import torchvision.transforms.functional as TF  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
-from unmask.features import Images
+from unmask.features.maps import Images
 
 
 class Turned:

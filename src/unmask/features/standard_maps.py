@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unmask.backbones import Backbone
-from unmask.features import FeatureMaps, Images, KeptMaps
+from unmask.features.backbones import Backbone
+from unmask.features.maps import FeatureMaps, Images, KeptMaps
 from unmask.training.trainer import Training
 
 LEAST_STD = 1e-3  # a channel that never moves on normal images must not decide alone
