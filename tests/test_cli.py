@@ -13,7 +13,7 @@ from tiny import FEATURES, FUSE, as_picture, planted, run_python, texture, write
 from unmask import cli, samples
 from unmask.detectors import DETECTORS, Detector, settings
 from unmask.detectors.fuse import Fuse
-from unmask.detectors.isstad import ISSTAD
+from unmask.detectors.isstad.detector import ISSTAD
 from unmask.modelfile import facts_of
 
 TINY = ["--detector", "isstad"] + [part for key, value in FEATURES.items() for part in ("--set", f"{key}={value}")]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from unmask.detectors.isstad.mae import SIZES, Block, MaskedAutoencoder, sincos_positions
+from unmask.detectors.isstad.mae_weights import LoadReport, load_mae, load_timm
 from unmask.errors import SettingError, WeightsError
-from unmask.mae import SIZES, Block, MaskedAutoencoder, sincos_positions
-from unmask.mae_weights import LoadReport, load_mae, load_timm
 from unmask.training.masking import random_hidden
 
 Tensors = dict[str, torch.Tensor]

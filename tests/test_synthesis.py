@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from unmask import synthesis
+from unmask.detectors.isstad import damage as synthesis
+from unmask.detectors.isstad.damage import cut_paste, damage_image, object_box, scar
+from unmask.detectors.isstad.feature_damage import AREA, Kind, damage_features
 from unmask.errors import SettingError
-from unmask.feature_damage import AREA, Kind, damage_features
-from unmask.synthesis import cut_paste, damage_image, object_box, scar
 
 Damage = Callable[[torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
 IMAGE_DAMAGE = [damage_image, cut_paste, scar]
@@ -277,7 +277,7 @@ def test_strokes_are_thin_and_connected() -> None:
 
 def only(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every image be filled in one way, at full opacity."""
-    from unmask import feature_damage
+    from unmask.detectors.isstad import feature_damage
 
     draw = feature_damage._draw_filling
 
@@ -340,7 +340,7 @@ def test_noise_has_unit_variance_and_a_shift_is_constant(monkeypatch: pytest.Mon
 
 
 def test_opacity_lies_between_its_ends_and_thins_out_on_coarse_levels(monkeypatch: pytest.MonkeyPatch) -> None:
-    from unmask import feature_damage
+    from unmask.detectors.isstad import feature_damage
 
     monkeypatch.setattr(feature_damage.torch, "lerp", lambda clean, filler, weight: weight.expand_as(clean))
     maps = [torch.zeros(500, 1, 16, 16), torch.zeros(500, 1, 8, 8)]

@@ -8,7 +8,7 @@ from typing import Any
 from unmask.detectors.base import Detector, build, settings
 from unmask.detectors.fre import FRE
 from unmask.detectors.fuse import Fuse
-from unmask.detectors.isstad import ISSTAD
+from unmask.detectors.isstad.detector import ISSTAD
 from unmask.detectors.patchcore import PatchCore
 from unmask.detectors.protoad import ProtoAD
 from unmask.detectors.ssm import SSM

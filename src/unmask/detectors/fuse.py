@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from unmask.detectors.base import Detector, build
 from unmask.detectors.fre import FRE
-from unmask.detectors.isstad import ISSTAD
+from unmask.detectors.isstad.detector import ISSTAD
 from unmask.detectors.patchcore import PatchCore
 from unmask.detectors.protoad import ProtoAD
 from unmask.detectors.ssm import SSM

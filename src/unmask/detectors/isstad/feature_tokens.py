@@ -16,8 +16,8 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unmask.decoder import View
-from unmask.feature_damage import damage_features
+from unmask.detectors.isstad.decoder import View
+from unmask.detectors.isstad.feature_damage import damage_features
 from unmask.features.maps import Derived, Images
 from unmask.features.neighbours import Bank, sample_rows
 from unmask.features.standard_maps import StandardMaps

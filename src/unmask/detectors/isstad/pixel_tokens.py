@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF  # noqa: N812
 
-from unmask import synthesis
-from unmask.decoder import View
+from unmask.detectors.isstad import damage as synthesis
+from unmask.detectors.isstad.decoder import View
+from unmask.detectors.isstad.mae import SIZES, MaskedAutoencoder
+from unmask.detectors.isstad.mae_weights import load_mae, load_timm
 from unmask.errors import SettingError, WeightsError
 from unmask.features.maps import Images, batches, encode
-from unmask.mae import SIZES, MaskedAutoencoder
-from unmask.mae_weights import load_mae, load_timm
 from unmask.training import losses
 from unmask.training.masking import random_hidden
 from unmask.training.trainer import Trainer, draws

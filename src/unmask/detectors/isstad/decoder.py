@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from unmask.mae import Block, MaskedAutoencoder, sincos_positions
+from unmask.detectors.isstad.mae import Block, MaskedAutoencoder, sincos_positions
 from unmask.training.losses import pixel_status
 
 

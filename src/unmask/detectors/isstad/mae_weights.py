@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unmask.detectors.isstad.mae import MaskedAutoencoder, sincos_positions
 from unmask.errors import WeightsError
-from unmask.mae import MaskedAutoencoder, sincos_positions
 
 TABLES = ("pos_embed", "decoder_pos_embed")
 

@@ -19,13 +19,13 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
-from unmask.decoder import FillingLoss, GrowingDecoder, RepairLoss, View
 from unmask.detectors.base import Detector, one_of
+from unmask.detectors.isstad.decoder import FillingLoss, GrowingDecoder, RepairLoss, View
+from unmask.detectors.isstad.feature_tokens import FeatureSpace
+from unmask.detectors.isstad.pixel_tokens import PixelSpace
 from unmask.errors import SettingError
-from unmask.feature_space import FeatureSpace
 from unmask.features.maps import Images
 from unmask.fusion import Fusion, top_mean
-from unmask.pixel_space import PixelSpace
 from unmask.training.losses import gaussian_blur
 from unmask.training.trainer import Trainer, Training
 from unmask.types import Prediction, Step
