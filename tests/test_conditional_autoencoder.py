@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from scipy import ndimage
 from torch import Tensor, nn
 
-from unmask.conditional_autoencoder import ConditionalAutoencoder, MaskBlock
+from unmask.detectors.ssm.network import ConditionalAutoencoder, MaskBlock
 from unmask.errors import SettingError
 
 LIGHT = 1 / 8

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from unmask.painter import Painter, paint
+from unmask.detectors.ssm.painter import Painter, paint
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

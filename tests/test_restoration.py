@@ -12,14 +12,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tiny import SIZE, Textures, planted, texture
-from unmask import feature_restoration
-from unmask.conditional_autoencoder import ConditionalAutoencoder
-from unmask.conditional_gaussian import ConditionalGaussian, fit_gaussian
+from unmask.detectors.ssm import feature_restorer as feature_restoration
+from unmask.detectors.ssm.feature_restorer import FOLDS, FeatureRestoration
+from unmask.detectors.ssm.gaussian import ConditionalGaussian, fit_gaussian
+from unmask.detectors.ssm.network import ConditionalAutoencoder
+from unmask.detectors.ssm.pixel_restorer import ASIDE, PixelRestoration, RestorationLoss, feature_distance
 from unmask.errors import SettingError
-from unmask.feature_restoration import FOLDS, FeatureRestoration
 from unmask.features import backbones
 from unmask.features.subspace import Subspace, principal_subspace
-from unmask.pixel_restoration import ASIDE, PixelRestoration, RestorationLoss, feature_distance
 from unmask.training import losses
 from unmask.training.masking import MASKS, disjoint_masks
 from unmask.training.trainer import Trainer, Training

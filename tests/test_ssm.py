@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tiny import SSM_FEATURES, SSM_PIXELS, Textures, planted, texture
 from unmask.detectors import build, find, settings
-from unmask.detectors.ssm import SSM
+from unmask.detectors.ssm.detector import SSM
 from unmask.errors import SettingError
 from unmask.training.trainer import Training
 

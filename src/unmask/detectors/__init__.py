@@ -11,7 +11,7 @@ from unmask.detectors.fuse import Fuse
 from unmask.detectors.isstad.detector import ISSTAD
 from unmask.detectors.patchcore import PatchCore
 from unmask.detectors.protoad import ProtoAD
-from unmask.detectors.ssm import SSM
+from unmask.detectors.ssm.detector import SSM
 from unmask.errors import SettingError
 
 DETECTORS: tuple[type[Detector], ...] = (ISSTAD, SSM, PatchCore, FRE, ProtoAD, Fuse)

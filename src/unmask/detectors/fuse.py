@@ -23,7 +23,7 @@ from unmask.detectors.fre import FRE
 from unmask.detectors.isstad.detector import ISSTAD
 from unmask.detectors.patchcore import PatchCore
 from unmask.detectors.protoad import ProtoAD
-from unmask.detectors.ssm import SSM
+from unmask.detectors.ssm.detector import SSM
 from unmask.errors import SettingError
 from unmask.features.maps import BATCH, Encoded, FeatureMaps, Images
 from unmask.training.trainer import Training, draws

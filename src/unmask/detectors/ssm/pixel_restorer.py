@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from unmask.conditional_autoencoder import STRIDE, ConditionalAutoencoder
+from unmask.detectors.ssm.network import STRIDE, ConditionalAutoencoder
 from unmask.errors import SettingError
 from unmask.features import backbones
 from unmask.features.maps import Images, encode

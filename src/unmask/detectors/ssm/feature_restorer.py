@@ -10,12 +10,12 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from unmask.conditional_gaussian import LEAST_RIDGE, ConditionalGaussian, fit_gaussian
+from unmask.detectors.ssm.gaussian import LEAST_RIDGE, ConditionalGaussian, fit_gaussian
+from unmask.detectors.ssm.painter import Painter, paint
 from unmask.errors import SettingError
 from unmask.features.maps import Derived, Images
 from unmask.features.standard_maps import StandardMaps
 from unmask.features.subspace import Subspace
-from unmask.painter import Painter, paint
 from unmask.training.clock import Clock
 from unmask.training.trainer import Trainer, draws
 
