@@ -6,10 +6,10 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
+from unmask.detectors.scoring import Fusion, top_mean
 from unmask.features.maps import Derived
 from unmask.features.neighbours import Bank, bank_columns, nearest, sample_rows
 from unmask.features.subspace import principal_subspace
-from unmask.fusion import Fusion, top_mean
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

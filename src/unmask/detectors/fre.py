@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unmask.detectors.base import Detector
+from unmask.detectors.scoring import top_mean
 from unmask.errors import SettingError
 from unmask.features.maps import Derived, FeatureMaps, Images
 from unmask.features.neighbours import sample_rows
 from unmask.features.standard_maps import StandardMaps
 from unmask.features.subspace import Subspace, principal_subspace
-from unmask.fusion import top_mean
 from unmask.training.losses import gaussian_blur
 from unmask.training.trainer import Training, draws
 from unmask.types import Prediction

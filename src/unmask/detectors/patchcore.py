@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unmask.detectors.base import Detector, one_of
+from unmask.detectors.scoring import top_mean
 from unmask.errors import SettingError
 from unmask.features.coreset import greedy_coreset
 from unmask.features.maps import Derived, FeatureMaps, Images
 from unmask.features.neighbours import bank_columns, candidates, nearest, patch_vectors
 from unmask.features.turned import Turned
-from unmask.fusion import top_mean
 from unmask.training.losses import gaussian_blur
 from unmask.training.trainer import Training, draws
 from unmask.types import Prediction

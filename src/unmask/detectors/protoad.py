@@ -16,11 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unmask.detectors.base import Detector
+from unmask.detectors.scoring import top_mean
 from unmask.errors import SettingError
 from unmask.features.finch import cluster_means, finch
 from unmask.features.maps import Derived, FeatureMaps, Images
 from unmask.features.neighbours import candidates, patch_vectors
-from unmask.fusion import top_mean
 from unmask.training.losses import gaussian_blur
 from unmask.training.trainer import Training, draws
 from unmask.types import Prediction

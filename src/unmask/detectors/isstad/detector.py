@@ -23,9 +23,9 @@ from unmask.detectors.base import Detector, one_of
 from unmask.detectors.isstad.decoder import FillingLoss, GrowingDecoder, RepairLoss, View
 from unmask.detectors.isstad.feature_tokens import FeatureSpace
 from unmask.detectors.isstad.pixel_tokens import PixelSpace
+from unmask.detectors.scoring import Fusion, top_mean
 from unmask.errors import SettingError
 from unmask.features.maps import Images
-from unmask.fusion import Fusion, top_mean
 from unmask.training.losses import gaussian_blur
 from unmask.training.trainer import Trainer, Training
 from unmask.types import Prediction, Step

@@ -23,12 +23,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unmask.detectors.base import Detector, one_of
+from unmask.detectors.scoring import top_mean
 from unmask.detectors.ssm.feature_restorer import FeatureRestoration
 from unmask.detectors.ssm.pixel_restorer import PixelRestoration, n_learned
 from unmask.detectors.ssm.refinement import Pass, step_of
 from unmask.errors import SettingError
 from unmask.features.maps import Images
-from unmask.fusion import top_mean
 from unmask.training.clock import Clock
 from unmask.training.losses import gaussian_blur
 from unmask.training.masking import MASKS, check_cells, disjoint_masks
