@@ -21,7 +21,7 @@ import torch
 from unmask.datasets import load
 from unmask.detectors.isstad.decoder import RepairLoss
 from unmask.detectors.isstad.detector import ISSTAD
-from unmask.inspector import ImageFiles
+from unmask.inspection.inspector import ImageFiles
 from unmask.training.trainer import Trainer, Training
 
 RESULTS = Path(__file__).parent / "results" / "feature_cache.json"

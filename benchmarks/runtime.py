@@ -21,7 +21,7 @@ from unmask.benchmark.cost import machine
 from unmask.benchmark.results import write
 from unmask.datasets import load
 from unmask.imaging.images import decode
-from unmask.runtime import Runtime
+from unmask.inspection.exported import Runtime
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 5
@@ -95,7 +95,7 @@ def _steady(exported: Path, paths: list[Path]) -> dict[str, Any]:
 
 _FACTS = """
 import json, sys
-from unmask.modelfile import facts_of
+from unmask.inspection.model_file import facts_of
 print(json.dumps(facts_of(sys.argv[1])["fit_seconds"]))
 """
 

@@ -17,7 +17,7 @@ from unmask.benchmark.measurement import evaluate, size_groups
 from unmask.datasets import load
 from unmask.errors import DatasetError
 from unmask.imaging.images import resize_map
-from unmask.inspector import Inspector
+from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
 from unmask.types import Split
 

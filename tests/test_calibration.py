@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.calibration import Calibration, best_rate, images_needed, regions
 from unmask.errors import CalibrationError, SettingError
+from unmask.inspection.calibration import Calibration, best_rate, images_needed, regions
 
 RATES = st.integers(1, 99_999).map(lambda parts: parts / 100_000)
 

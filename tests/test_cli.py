@@ -14,7 +14,7 @@ from unmask import cli, samples
 from unmask.detectors import DETECTORS, Detector, settings
 from unmask.detectors.fuse import Fuse
 from unmask.detectors.isstad.detector import ISSTAD
-from unmask.modelfile import facts_of
+from unmask.inspection.model_file import facts_of
 
 TINY = ["--detector", "isstad"] + [part for key, value in FEATURES.items() for part in ("--set", f"{key}={value}")]
 QUICK = [*TINY, "--device", "cpu", "--false-alarm-rate", "0.3"]

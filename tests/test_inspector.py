@@ -12,13 +12,13 @@ from PIL import Image
 
 import unmask
 from tiny import FEATURES, PIXELS, SIZE, as_picture, planted, texture, write_textures
-from unmask import modelfile
-from unmask.calibration import best_rate
 from unmask.detectors import Detector
 from unmask.errors import CalibrationError, ImageError, ModelFileError, SettingError, UnmaskError
-from unmask.explanation import frames
 from unmask.imaging.images import HEAT_ANCHORS
-from unmask.inspector import Inspector
+from unmask.inspection import model_file as modelfile
+from unmask.inspection.calibration import best_rate
+from unmask.inspection.explanation import frames
+from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
 from unmask.types import AnomalyResult, Step
 

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from unmask.errors import ModelFileError
-from unmask.modelfile import CHECKSUM, FORMAT, KEY, facts_of, read, write
+from unmask.inspection.model_file import CHECKSUM, FORMAT, KEY, facts_of, read, write
 
 FACTS: dict[str, Any] = {"detector": "isstad", "params": {"lr": 0.001, "weights": None}, "n": 3, "name": "größe"}
 TENSORS = {

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from unmask.calibration import Calibration, regions
 from unmask.charts import BARS, Chart, nice_ticks, stacked_bars
 from unmask.errors import UnmaskError
+from unmask.inspection.calibration import Calibration, regions
 from unmask.report import Summary, write_report
 from unmask.types import AnomalyResult, Frame
 

@@ -12,11 +12,11 @@ import pytest
 
 import unmask
 from tiny import FEATURES, FRE, FUSE, PATCHCORE, PIXELS, PROTOAD, SIZE, SSM_FEATURES, run_python, write_textures
-from unmask import export as exporting
 from unmask.errors import ModelFileError, SettingError
-from unmask.export import export
-from unmask.inspector import Inspector
-from unmask.runtime import SLACK, Runtime, facts_of
+from unmask.inspection import export as exporting
+from unmask.inspection.export import export
+from unmask.inspection.exported import SLACK, Runtime, facts_of
+from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
 
 ROOT = Path(__file__).parents[1]

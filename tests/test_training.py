@@ -20,8 +20,8 @@ from unmask.datasets import load
 from unmask.detectors import Detector, build, find
 from unmask.errors import ModelFileError, SettingError, TrainingStopped
 from unmask.imaging.tiling import Framing
-from unmask.inspector import ImageFiles
-from unmask.modelfile import read
+from unmask.inspection.inspector import ImageFiles
+from unmask.inspection.model_file import read
 from unmask.training.clock import schedule
 from unmask.training.trainer import Trainer, Training, draws
 

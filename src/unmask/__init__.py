@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unmask.errors import DependencyError, SettingError, UnmaskError
 
 if TYPE_CHECKING:
-    from unmask.judging import Judge
+    from unmask.inspection.judging import Judge
     from unmask.types import AnomalyResult, Region
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ def load(path: str | Path, *, explain: bool = False) -> Judge:
         DependencyError: torch (the extra `train`) is not installed and there is no export.
         SettingError: an exported model is to explain itself.
     """
-    from unmask.runtime import SUFFIXES, Runtime
+    from unmask.inspection.exported import SUFFIXES, Runtime
 
     path = Path(path)
     if path.suffix in SUFFIXES:
@@ -58,7 +58,7 @@ def load(path: str | Path, *, explain: bool = False) -> Judge:
     if not explain and (exported := Runtime.beside(path)) is not None:
         return exported
     try:
-        from unmask.inspector import Inspector
+        from unmask.inspection.inspector import Inspector
     except ModuleNotFoundError as error:
         raise DependencyError(
             f"{path} needs {error.name}, which is not installed; run: pip install 'unmask[train]', or where that is "

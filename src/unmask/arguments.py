@@ -12,7 +12,7 @@ from unmask.console import note
 from unmask.errors import DependencyError, SettingError
 
 if TYPE_CHECKING:
-    from unmask.judging import Judge
+    from unmask.inspection.judging import Judge
     from unmask.types import Split
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from unmask import measuring
-from unmask.allocator import reuse_freed_memory
 from unmask.arguments import check_writable, loaded, needs_torch, opened, pairs_of
 from unmask.console import fail, note, progress_bars, shown, warn
 from unmask.errors import DatasetError, SettingError, UnmaskError
+from unmask.inspection.allocator import reuse_freed_memory
 from unmask.measuring import Report
 
 if TYPE_CHECKING:
-    from unmask.inspector import Inspector
+    from unmask.inspection.inspector import Inspector
     from unmask.types import AnomalyResult
 
 app = typer.Typer(
@@ -73,7 +73,7 @@ def fit(
     check_writable(output)
     split = loaded(source, seed)
     with needs_torch(), progress_bars() as progress:
-        from unmask.inspector import Inspector
+        from unmask.inspection.inspector import Inspector
         from unmask.training.trainer import Training, is_main_process
 
         checkpoints, limit = _checkpoints(output, resume), _bytes(max_memory)
@@ -129,7 +129,7 @@ def inspect(
         for _ in results:
             pass
     else:
-        from unmask.explanation import ANIMATIONS
+        from unmask.inspection.explanation import ANIMATIONS
         from unmask.report import write_report
 
         page = write_report(report, results, title=model.stem, calibration=inspector.calibration, model=inspector.facts)
@@ -156,7 +156,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a model for machines without torch, and compare it with the original."""
-    from unmask.modelfile import facts_of
+    from unmask.inspection.model_file import facts_of
 
     facts = facts_of(model)
     held_out = _held_out(facts) if images is None else tuple(_image_files([images]))
@@ -166,7 +166,7 @@ def export(
             "Give --images GOOD to compare on real ones."
         )
     with needs_torch():
-        from unmask.export import export as write
+        from unmask.inspection.export import export as write
 
         done = write(model, output, to=to, precision=precision, images=held_out)
     note(
@@ -184,7 +184,7 @@ app.command()(measuring.compare)
 @app.command()
 def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
     """Print everything that a model file says about itself."""
-    from unmask.runtime import facts_of
+    from unmask.inspection.exported import facts_of
 
     for key, value in facts_of(model).items():
         if key == "self_test":

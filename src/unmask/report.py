@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from unmask.calibration import Calibration
 from unmask.charts import Chart, stacked_bars
 from unmask.errors import UnmaskError
-from unmask.explanation import ANIMATIONS, animate, holds_animations
 from unmask.imaging.images import HEAT_ANCHORS, decode, heat, overlay, to_uint8
+from unmask.inspection.calibration import Calibration
+from unmask.inspection.explanation import ANIMATIONS, animate, holds_animations
 from unmask.thumbnails import data_uri, outlined, shrunk, thumbnail
 from unmask.types import AnomalyResult, Region
 

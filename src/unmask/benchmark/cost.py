@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from unmask.judging import Judge
+from unmask.inspection.judging import Judge
 
 WARM_UP, TIMED = 3, 100
 RAPL = Path("/sys/class/powercap")  # the energy counters that Linux shows of Intel's and AMD's processors

@@ -32,9 +32,9 @@ from PIL import Image
 from unmask.benchmark.cost import PeakOf
 from unmask.benchmark.methods import ANOMALIB, COMMAND, Method
 from unmask.benchmark.robustness import Disturbed
-from unmask.calibration import Calibration, regions
 from unmask.errors import DependencyError, ForeignError
 from unmask.imaging import images
+from unmask.inspection.calibration import Calibration, regions
 from unmask.types import AnomalyResult
 
 PYTHON_OF_ANOMALIB = "UNMASK_ANOMALIB_PYTHON"

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float
 from unmask import metrics
 from unmask.detectors import Detector
 from unmask.imaging.tiling import Framing
-from unmask.inspector import said
-from unmask.judging import framed_and_judged
+from unmask.inspection.inspector import said
+from unmask.inspection.judging import framed_and_judged
 from unmask.types import Sample
 
 

@@ -23,16 +23,16 @@ import numpy as np
 from PIL import Image
 
 import unmask
-from unmask.allocator import reuse_freed_memory
 from unmask.benchmark import foreign, leaks, robustness
 from unmask.benchmark.cost import Energy, machine, peak_megabytes, percentiles, timed
 from unmask.benchmark.measurement import Measurement
 from unmask.benchmark.methods import Method
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
-from unmask.calibration import Calibration, rate_for
 from unmask.datasets import fingerprint, load
 from unmask.errors import UnmaskError
-from unmask.inspector import Inspector
+from unmask.inspection.allocator import reuse_freed_memory
+from unmask.inspection.calibration import Calibration, rate_for
+from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
 from unmask.types import AnomalyResult, Split
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from unmask.calibration import Calibration
 from unmask.errors import ModelFileError
-from unmask.judging import Predict
+from unmask.inspection.calibration import Calibration
+from unmask.inspection.judging import Predict
 
 GRID = 8  # cells along a side of a map's summary
 

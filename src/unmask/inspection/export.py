@@ -18,12 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unmask import runtime, self_test
 from unmask.detectors import Detector
 from unmask.errors import DependencyError, ModelFileError, SettingError
-from unmask.inspector import ImageFiles, Inspector
-from unmask.modelfile import fingerprint
-from unmask.runtime import SLACK, Runtime
+from unmask.inspection import exported as runtime
+from unmask.inspection import self_test
+from unmask.inspection.exported import SLACK, Runtime
+from unmask.inspection.inspector import ImageFiles, Inspector
+from unmask.inspection.model_file import fingerprint
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
 COMPARED = 16  # images
@@ -55,7 +56,7 @@ def export(
     precision: str = "fp32",
     images: Sequence[Path] = (),
 ) -> Exported:
-    """Write a model for `unmask.runtime`, and keep it only if it says what the original says.
+    """Write a model for `unmask.inspection.exported`, and keep it only if it says what the original says.
 
     Args:
         model: a .unmask file.

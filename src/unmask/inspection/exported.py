@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from unmask import modelfile, self_test
-from unmask.calibration import Calibration
 from unmask.errors import DependencyError, ModelFileError, SettingError
 from unmask.imaging.tiling import Framing
-from unmask.judging import Judge, Predict, Said
+from unmask.inspection import model_file as modelfile
+from unmask.inspection import self_test
+from unmask.inspection.calibration import Calibration
+from unmask.inspection.judging import Judge, Predict, Said
 from unmask.types import Step
 
 KEY = "unmask"

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from unmask.calibration import Calibration, regions
-from unmask.explanation import frames, stretched
 from unmask.imaging import images
 from unmask.imaging.tiling import Framed, Framing
+from unmask.inspection.calibration import Calibration, regions
+from unmask.inspection.explanation import frames, stretched
 from unmask.types import AnomalyResult, Frame, Step
 
 BATCH = 8

@@ -18,14 +18,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 import unmask
-from unmask import modelfile, self_test
-from unmask.calibration import Calibration, rate_for
 from unmask.detectors import Detector, build, find, make
 from unmask.errors import ImageError, ModelFileError
 from unmask.features.maps import check_memory
 from unmask.imaging import images
 from unmask.imaging.tiling import Framed, Framing, region_of
-from unmask.judging import Judge, Said, framed_and_judged
+from unmask.inspection import model_file as modelfile
+from unmask.inspection import self_test
+from unmask.inspection.calibration import Calibration, rate_for
+from unmask.inspection.judging import Judge, Said, framed_and_judged
 from unmask.training.trainer import Training
 from unmask.types import Step
 
