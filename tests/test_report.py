@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from unmask.charts import BARS, Chart, nice_ticks, stacked_bars
 from unmask.errors import UnmaskError
 from unmask.inspection.calibration import Calibration, regions
-from unmask.report import Summary, write_report
+from unmask.report.charts import BARS, Chart, nice_ticks, stacked_bars
+from unmask.report.page import Summary, write_report
 from unmask.types import AnomalyResult, Frame
 
 CALIBRATION = Calibration(threshold=1.0, pixel_threshold=1.0, false_alarm_rate=0.05, n_held_out=19, map_low=0.2)

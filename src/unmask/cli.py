@@ -130,7 +130,7 @@ def inspect(
             pass
     else:
         from unmask.inspection.explanation import ANIMATIONS
-        from unmask.report import write_report
+        from unmask.report.page import write_report
 
         page = write_report(report, results, title=model.stem, calibration=inspector.calibration, model=inspector.facts)
         note(f"Report: {page}")
@@ -308,7 +308,7 @@ def _image_files(given: list[Path]) -> list[Path]:
 
 
 def _printed(results: Iterable[AnomalyResult], seen: list[bool], as_json: bool) -> Iterator[AnomalyResult]:
-    from unmask.report import record
+    from unmask.report.page import record
 
     for result in results:
         seen.append(result.is_anomalous)

@@ -15,7 +15,7 @@ from unmask.benchmark.running import SEEN_FOLDER, seen_name
 from unmask.datasets import fingerprint, load
 from unmask.errors import SettingError, UnmaskError
 from unmask.imaging.images import decode, heat, overlay, to_uint8
-from unmask.thumbnails import data_uri, thumbnail
+from unmask.report.thumbnails import data_uri, thumbnail
 from unmask.types import Sample, Split
 
 KINDS, ALARMS = 8, 3  # at the most, of a data set

@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from unmask import metrics
-from unmask.charts import Chart
 from unmask.datasets import read_mask, read_masks
 from unmask.errors import DatasetError
 from unmask.imaging import images
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.judging import Judge
-from unmask.report import Summary, write_report
+from unmask.report.charts import Chart
+from unmask.report.page import Summary, write_report
 from unmask.types import AnomalyResult, Sample, Split
 
 

@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from unmask.charts import Chart, stacked_bars
 from unmask.errors import UnmaskError
 from unmask.imaging.images import HEAT_ANCHORS, decode, heat, overlay, to_uint8
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, animate, holds_animations
-from unmask.thumbnails import data_uri, outlined, shrunk, thumbnail
+from unmask.report.charts import Chart, stacked_bars
+from unmask.report.thumbnails import data_uri, outlined, shrunk, thumbnail
 from unmask.types import AnomalyResult, Region
 
 STEP_THUMBNAIL = 192  # likewise, of a picture in an explanation
@@ -212,7 +212,7 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("unmask"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("unmask.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["rate"] = lambda rate: f"{100 * rate:.4g} %"
     environment.filters["number"] = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
