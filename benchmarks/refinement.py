@@ -20,8 +20,8 @@ from unmask.benchmark.cost import machine
 from unmask.benchmark.results import write
 from unmask.datasets import load
 from unmask.detectors import build, find
+from unmask.evaluation.metrics import auroc
 from unmask.inspection.inspector import ImageFiles
-from unmask.metrics import auroc
 from unmask.training.trainer import Training
 from unmask.types import Sample
 

@@ -13,9 +13,9 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tiny import FEATURES, SIZE, SSM_FEATURES, as_picture, planted, texture, write_dataset, write_textures
-from unmask.benchmark.measurement import evaluate, size_groups
 from unmask.datasets import load
 from unmask.errors import DatasetError
+from unmask.evaluation.evaluate import evaluate, size_groups
 from unmask.imaging.images import resize_map
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn import metrics as oracle
 
-from unmask import histogram
 from unmask.errors import UnmaskError
-from unmask.metrics import (
+from unmask.evaluation import histogram
+from unmask.evaluation.metrics import (
     Curve,
     PixelMetrics,
     at_threshold,

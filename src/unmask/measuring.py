@@ -31,7 +31,7 @@ def evaluate(
     split = loaded(dataset, inspector.facts["seed"])
     from rich.progress import track
 
-    from unmask.benchmark.measurement import evaluate as measure
+    from unmask.evaluation.evaluate import evaluate as measure
 
     def progress(paths: Iterable[Path]) -> Iterable[Path]:
         return track(list(paths), "inspect", console=console(), transient=True)

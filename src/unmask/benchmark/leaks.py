@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unmask import metrics
 from unmask.detectors import Detector
+from unmask.evaluation import metrics
 from unmask.imaging.tiling import Framing
 from unmask.inspection.inspector import said
 from unmask.inspection.judging import framed_and_judged

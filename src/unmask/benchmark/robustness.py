@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFilter
 
-from unmask import metrics
+from unmask.evaluation import metrics
 from unmask.imaging import images
 from unmask.types import AnomalyResult, Sample
 

@@ -25,11 +25,11 @@ from PIL import Image
 import unmask
 from unmask.benchmark import foreign, leaks, robustness
 from unmask.benchmark.cost import Energy, machine, peak_megabytes, percentiles, timed
-from unmask.benchmark.measurement import Measurement
 from unmask.benchmark.methods import Method
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
 from unmask.datasets import fingerprint, load
 from unmask.errors import UnmaskError
+from unmask.evaluation.evaluate import Measurement
 from unmask.inspection.allocator import reuse_freed_memory
 from unmask.inspection.calibration import Calibration, rate_for
 from unmask.inspection.inspector import Inspector

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from unmask import metrics
 from unmask.datasets import read_mask, read_masks
 from unmask.errors import DatasetError
+from unmask.evaluation import metrics
 from unmask.imaging import images
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.judging import Judge

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
 from unmask.errors import UnmaskError
-from unmask.histogram import Histogram
+from unmask.evaluation.histogram import Histogram
 
 _DEFECT, _PRO, _SPRO = range(3)  # the weights of a defect pixel: 1, its share of its region, its saturated share
 
