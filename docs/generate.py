@@ -121,7 +121,7 @@ def commands_table() -> str:
     """What `unmask --help` lists."""
     import typer
 
-    from unmask.cli import app
+    from unmask.cli.app import app
 
     commands = typer.main.get_group(app).commands
     return _table(["command", "what it does"], [[f"`unmask {name}`", one.help] for name, one in commands.items()])

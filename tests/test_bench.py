@@ -23,7 +23,7 @@ from unmask.benchmark.results import mean, rows_of, spread
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
 from unmask.benchmark.row import Job, measure
 from unmask.benchmark.running import Done, bench, here, on_ray, run_job
-from unmask.cli import main
+from unmask.cli.app import main
 from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.errors import DatasetError, DependencyError, ForeignError, SettingError

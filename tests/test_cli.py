@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from tiny import FEATURES, FUSE, as_picture, planted, run_python, texture, write_dataset, write_textures
-from unmask import cli, samples
+from unmask import samples
+from unmask.cli import app as cli
 from unmask.detectors import DETECTORS, Detector, settings
 from unmask.detectors.fuse import Fuse
 from unmask.detectors.isstad.detector import ISSTAD

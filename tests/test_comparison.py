@@ -10,7 +10,7 @@ import pytest
 
 from unmask.benchmark.comparison import compare, holm, lost
 from unmask.benchmark.results import rows_of
-from unmask.cli import main
+from unmask.cli.app import main
 from unmask.errors import DatasetError
 
 SETS = [f"set {i}" for i in range(8)]

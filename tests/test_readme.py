@@ -34,7 +34,7 @@ def _lines(command: str) -> list[str]:
 
 
 def _run(line: str) -> int:
-    from unmask.cli import app
+    from unmask.cli.app import app
 
     return app(shlex.split(line)[1:], standalone_mode=False) or 0
 

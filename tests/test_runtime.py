@@ -184,7 +184,7 @@ class Absent:
         if name.split(".")[0] in ("torch", "torchvision", "timm", "scipy", "pyarrow", "onnx"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
-from unmask.cli import main
+from unmask.cli.app import main
 sys.argv = ["unmask", *sys.argv[1:]]
 main()
 """

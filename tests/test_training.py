@@ -272,7 +272,7 @@ def test_a_precise_trainer_uses_no_bfloat16() -> None:
 
 KILLABLE = """
 import sys, time
-from unmask import cli
+from unmask.cli import app as cli
 from unmask.training import trainer as training
 
 take = training.Trainer._mine

@@ -1,6 +1,6 @@
 """The command line as `python -m unmask`."""
 
-from unmask.cli import main
+from unmask.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from unmask import measuring
-from unmask.arguments import check_writable, loaded, needs_torch, opened, pairs_of
-from unmask.console import fail, note, progress_bars, shown, warn
+from unmask.cli import measure as measuring
+from unmask.cli.arguments import check_writable, loaded, needs_torch, opened, pairs_of
+from unmask.cli.console import fail, note, progress_bars, shown, warn
+from unmask.cli.measure import Report
 from unmask.errors import DatasetError, SettingError, UnmaskError
 from unmask.inspection.allocator import reuse_freed_memory
-from unmask.measuring import Report
 
 if TYPE_CHECKING:
     from unmask.inspection.inspector import Inspector

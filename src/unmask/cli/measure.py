@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from unmask.arguments import check_writable, loaded, needs_torch, opened, pairs_of
-from unmask.console import console, note, shown
+from unmask.cli.arguments import check_writable, loaded, needs_torch, opened, pairs_of
+from unmask.cli.console import console, note, shown
 from unmask.errors import SettingError
 
 Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]

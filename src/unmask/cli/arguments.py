@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unmask.console import note
+from unmask.cli.console import note
 from unmask.errors import DependencyError, SettingError
 
 if TYPE_CHECKING:
