@@ -199,11 +199,14 @@ def _covered(rows: Sequence[dict[str, Any]]) -> str:
     return f"{good:.0f} % / {anomalous:.0f} %"
 
 
-def floors_table() -> str:
-    """The floors that a test holds the imports to."""
-    floors = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))["FLOORS"]
-    names = [", ".join(f"`{module or 'unmask'}`" for module in floor) for floor in floors]
-    return _table(["floor", "modules"], list(enumerate(names)))
+def rooms_table() -> str:
+    """The rooms in the order that a test holds the imports to."""
+    rooms = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))["ROOMS"]
+    names = [room for room in rooms if room != "__main__"]
+    docstrings = [__import__(f"unmask.{name}", fromlist=["__doc__"]).__doc__ or "" for name in names]
+    return _table(
+        ["room", "what it is for"], [[f"`{n}`", d.splitlines()[0]] for n, d in zip(names, docstrings, strict=True)]
+    )
 
 
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
@@ -212,7 +215,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/evaluation.md", "robustness"): robustness_table,
     ("docs/evaluation.md", "scaling"): scaling_table,
     ("README.md", "commands"): commands_table,
-    ("docs/architecture.md", "floors"): floors_table,
+    ("docs/architecture.md", "rooms"): rooms_table,
     **{
         ("docs/detectors.md", name): partial(settings_table, name)
         for name in ("fuse", "patchcore", "fre", "protoad", "isstad", "ssm")

@@ -12,61 +12,39 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-FLOORS = (
-    ("allocator", "errors"),
-    ("types",),
-    ("",),  # the package itself
-    ("components", "pixels"),
-    ("images",),
-    ("thumbnails",),
-    ("datasets.found", "datasets.masks", "samples.scene"),
-    ("datasets.checks", "datasets.manifests", "samples.fabric", "samples.part"),
-    ("datasets.layouts", "samples"),
-    ("datasets",),
-    ("bottleneck", "fusion", "losses", "masking", "painter", "passes"),
-    ("conditional_gaussian", "feature_damage", "synthesis"),
-    ("backbones", "conditional_autoencoder", "mae"),
-    ("mae_weights", "decoder"),
-    ("clock",),
-    ("training",),
-    ("features",),
-    ("coreset", "finch", "neighbours", "standard_maps", "turned"),
-    ("feature_restoration", "feature_space", "pixel_restoration", "pixel_space"),
-    ("detectors.base",),
-    ("detectors.fre", "detectors.isstad", "detectors.patchcore", "detectors.protoad", "detectors.ssm"),
-    ("detectors.fuse",),
-    ("detectors",),
-    ("calibration", "explanation", "framing", "modelfile"),
-    ("judging",),
-    ("self_test",),
-    ("inspector", "runtime"),
-    ("export",),
-    ("charts", "histogram"),
-    ("metrics", "report"),
-    ("benchmark", "benchmark.methods", "benchmark.anomalib_worker"),
-    ("benchmark.comparison", "benchmark.cost", "benchmark.measurement", "benchmark.robustness"),
-    ("benchmark.foreign", "benchmark.leaks", "benchmark.results"),
-    ("benchmark.row", "benchmark.summary"),
-    ("benchmark.running",),
-    ("benchmark.galleries", "benchmark.plots", "benchmark.scaling"),
-    ("benchmark.page",),
-    ("console",),
-    ("arguments",),
-    ("measuring",),
-    ("cli",),
-    ("__main__",),
+ROOMS = (
+    "errors",
+    "types",
+    "imaging",
+    "datasets",
+    "samples",
+    "training",
+    "features",
+    "detectors",
+    "inspection",
+    "report",
+    "evaluation",
+    "benchmark",
+    "cli",
+    "__main__",
 )
-"""The modules of unmask, lowest first; those of one floor do not know each other."""
+"""A room imports only from itself and from rooms above it. All may import the package itself: it imports on demand."""
 
-WAITS = "unmask.load is the short way to the door; the import waits inside the function"
-UPWARD = {("", "inspector"): WAITS, ("", "runtime"): WAITS, ("", "judging"): "for the type of what load returns"}
+TORCH_ROOMS = ("training", "features", "detectors")
+TORCH_FILES = {
+    "inspection.inspector": "fits, and loads what was fitted",
+    "inspection.export": "writes a detector's graph",
+    "benchmark.cost": "counts torch's threads",
+    "benchmark.anomalib_worker": "runs other people's torch models in a process of its own",
+}
+MOST_ENTRIES = 16
 
 LABEL_NAMES = {"Sample", "anomalous", "read_mask", "read_masks", "has_masks"}
 LABEL_ATTRIBUTES = {"masks", "saturation", "test"}
-LABEL_ROOMS = ("types", "datasets", "samples", "metrics", "benchmark")
+LABEL_ROOMS = ("types", "datasets", "samples", "evaluation", "benchmark")
 LABEL_EXCEPTIONS = {
-    ("arguments", "test"): "counts the test images for a note",
-    ("measuring", "has_masks"): "says why there are no pixel metrics",
+    ("cli.arguments", "test"): "counts the test images for a note",
+    ("cli.measure", "has_masks"): "says why there are no pixel metrics",
 }
 
 
@@ -108,29 +86,49 @@ def labels_in(text: str) -> set[str]:
     return found
 
 
-def floor_of(module: str) -> int:
-    return next(i for i, floor in enumerate(FLOORS) if module in floor)
+def room_of(module: str) -> str:
+    return module.split(".")[0]
 
 
-def test_every_module_has_one_floor() -> None:
-    listed = [module for floor in FLOORS for module in floor]
-    assert sorted(listed) == sorted(MODULES)
+def test_rooms_are_those_of_the_package() -> None:
+    assert {room_of(module) for module in MODULES} - {""} == set(ROOMS)
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {""}))
 def test_imports_go_downhill(module: str) -> None:
-    upward = {name for name in imports_of(MODULES[module]) if floor_of(name) >= floor_of(module)}
-    assert {name for name in upward if (module, name) not in UPWARD} == set()
+    above = ROOMS[: ROOMS.index(room_of(module)) + 1]
+    assert [name for name in imports_of(MODULES[module]) if name and room_of(name) not in above] == []
 
 
-def test_upward_imports_wait_inside_functions() -> None:
-    for module, name in UPWARD:
-        tops = [node for node in ast.parse(MODULES[module]).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        assert name not in set(imports_of(ast.unparse(ast.Module(tops, []))))
-        assert name in set(imports_of(MODULES[module])), "no exception outlives its cause"
+def test_the_package_itself_imports_on_demand() -> None:
+    tops = [node for node in ast.parse(MODULES[""]).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert set(imports_of(ast.unparse(ast.Module(tops, [])))) <= {"errors"}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] not in LABEL_ROOMS])
+@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) not in TORCH_ROOMS])
+def test_torch_stays_in_the_middle(module: str) -> None:
+    tree = ast.parse(MODULES[module])
+    typing_only = {id(inner) for node in ast.walk(tree) if is_type_checking(node) for inner in ast.walk(node)}
+    found = any(imports_torch(node) for node in ast.walk(tree) if id(node) not in typing_only)
+    assert found == (module in TORCH_FILES), "a file that no longer needs torch leaves the list"
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports_torch(node: ast.AST) -> bool:
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+    return any(name.split(".")[0] in ("torch", "torchvision", "timm", "lightning_fabric") for name in names)
+
+
+def test_the_house_is_small() -> None:
+    entries = [path.name for path in (SOURCE / "unmask").iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= MOST_ENTRIES, entries
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) not in LABEL_ROOMS])
 def test_labels_stay_on_top(module: str) -> None:
     assert {name for name in labels_in(MODULES[module]) if (module, name) not in LABEL_EXCEPTIONS} == set()
 
@@ -142,9 +140,9 @@ def test_no_exception_for_labels_outlives_its_cause() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("from unmask.cli import main", ["cli"]),
-        ("from unmask import images, load", ["images", ""]),
-        ("def f():\n    import unmask.report", ["report"]),
+        ("from unmask.cli.app import main", ["cli.app"]),
+        ("from unmask.imaging import images; from unmask import load", ["imaging.images", ""]),
+        ("def f():\n    import unmask.report.page", ["report.page"]),
         ("if TYPE_CHECKING:\n    from unmask.datasets.found import Found", ["datasets.found"]),
         ("import numpy, unmasked", []),
     ],

@@ -47,9 +47,8 @@ def write_page(folder: Path, rows: Sequence[Row], *, pictures: bool = True, side
     """
     import jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("unmask"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    templates = jinja2.ChoiceLoader([jinja2.PackageLoader(f"unmask.{room}") for room in ("benchmark", "report")])
+    environment = jinja2.Environment(loader=templates, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     names = [name for name, _ in summary.ranked(rows)]
     shown = galleries.two_of(rows, side_by_side, names)
     page = environment.get_template("bench.html.jinja").render(
