@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from unmask.datasets import load
+from unmask.detectors.isstad import ISSTAD
 from unmask.detectors.isstad.decoder import RepairLoss
-from unmask.detectors.isstad.detector import ISSTAD
 from unmask.inspection.inspector import ImageFiles
 from unmask.training.trainer import Trainer, Training
 

@@ -129,12 +129,12 @@ def commands_table() -> str:
 
 def settings_table(detector: str) -> str:
     """The settings of a detector with the values of each preset, and what its docstring says of them."""
-    from unmask.detectors import find, settings
+    from unmask.detectors import find, settings_of
 
     kind = find(detector)
     meanings = _arguments(inspect.getdoc(kind) or "")
     lines = []
-    for name, parameter in settings(kind).items():
+    for name, parameter in settings_of(kind).items():
         values = [preset.get(name, parameter.default) for preset in kind.presets.values()]
         lines.append([f"`{name}`", *(f"`{value}`" for value in values), meanings[name]])
     return _table(["setting", *(f"`{preset}`" for preset in kind.presets), "meaning"], lines)

@@ -27,7 +27,7 @@ from unmask.cli.app import main
 from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.errors import DatasetError, DependencyError, ForeignError, SettingError
-from unmask.training.trainer import LOOKS, Training
+from unmask.training.trainer import OBSERVATIONS, Training
 from unmask.types import Sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:a false-alarm rate of 0.05 needs")
@@ -162,12 +162,12 @@ def test_claims_are_those_of_scikit_learn() -> None:
     [("isstad", {**FEATURES, "stage2_steps": 12}), ("ssm", {**SSM_PIXELS, "steps": 12})],
 )
 def test_a_watched_fit_learns_the_same(name: str, settings: dict[str, Any], weave: Path) -> None:
-    looks = leaks.Looks(load(weave, seed=0).test)
+    looks = leaks.LeakObserver(load(weave, seed=0).test)
     alone, watched = (build(find(name), "fast", settings) for _ in range(2))
     alone.fit(Textures(10), Training(device="cpu"))
-    watched.fit(Textures(10), Training(device="cpu", look=looks))
+    watched.fit(Textures(10), Training(device="cpu", observer=looks))
     assert [look["step"] for look in looks.seen] == [2, 4, 6, 8, 10]
-    assert len(looks.seen) == LOOKS
+    assert len(looks.seen) == OBSERVATIONS
     assert all(0 <= look["image_auroc"] <= 1 for look in looks.seen)
     for (key, mine), other in zip(alone.learned().items(), watched.learned().values(), strict=True):
         assert mine.equal(other), key

@@ -12,22 +12,22 @@ import pytest
 from tiny import FEATURES, FUSE, as_picture, planted, run_python, texture, write_dataset, write_textures
 from unmask import samples
 from unmask.cli import app as cli
-from unmask.detectors import DETECTORS, Detector, settings
+from unmask.detectors import DETECTORS, Detector, settings_of
 from unmask.detectors.fuse import Fuse
-from unmask.detectors.isstad.detector import ISSTAD
+from unmask.detectors.isstad import ISSTAD
 from unmask.inspection.model_file import facts_of
 
 TINY = ["--detector", "isstad"] + [part for key, value in FEATURES.items() for part in ("--set", f"{key}={value}")]
 QUICK = [*TINY, "--device", "cpu", "--false-alarm-rate", "0.3"]
 
 
-class Said(NamedTuple):
+class Finished(NamedTuple):
     code: int
     out: str
     err: str
 
 
-Run = Callable[..., Said]
+Run = Callable[..., Finished]
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """`unmask` in this process, which has loaded torch already."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
 
-    def run(*arguments: object) -> Said:
+    def run(*arguments: object) -> Finished:
         monkeypatch.setattr("sys.argv", ["unmask", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as exit_:
             cli.main()
-        return Said(int(exit_.value.code or 0), *capsys.readouterr())
+        return Finished(int(exit_.value.code or 0), *capsys.readouterr())
 
     return run
 
@@ -62,7 +62,7 @@ def model(weave: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def one_line(said: Said, *words: str) -> None:
+def one_line(said: Finished, *words: str) -> None:
     assert said.code == 2
     last = said.err.strip().splitlines()
     notes = [line for line in last if not line.startswith("unmask:")]
@@ -267,8 +267,8 @@ def test_detectors_lists_all_settings(run: Run) -> None:
     said = run("detectors")
     for detector in DETECTORS:
         assert detector.paper in said.out
-        assert all(f"--set {name}=" in said.out for name in settings(detector))
-    assert "--set cells=32,64,128\n" in said.out, "as a shell takes it"
+        assert all(f"--set {name}=" in said.out for name in settings_of(detector))
+    assert "--set cells=32,64,128 " in said.out, "as a shell takes it"
 
 
 def test_sample_writes_both_sets(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +316,7 @@ def test_without_torch_one_line_says_what_to_install(weave: Path, model: Path, t
 
     for command in (["fit", weave, "-o", tmp_path / "a.unmask"], ["inspect", model, weave], ["detectors"]):
         done = run(*command)
-        one_line(Said(done.returncode, done.stdout, done.stderr), "torch", "pip install 'unmask[train]'")
+        one_line(Finished(done.returncode, done.stdout, done.stderr), "torch", "pip install 'unmask[train]'")
     assert run("info", model).returncode == 0
     assert list(tmp_path.iterdir()) == []
 

@@ -20,7 +20,7 @@ from tiny import (
     planted,
     texture,
 )
-from unmask.detectors import DETECTORS, Detector, build, find, settings
+from unmask.detectors import DETECTORS, Detector, build, find, settings_of
 from unmask.errors import ModelFileError, NotFittedError, SettingError, UnmaskError
 from unmask.features.backbones import checksum
 from unmask.training.trainer import Training
@@ -99,14 +99,14 @@ def test_a_detector_says_what_it_is(kind: type[Detector]) -> None:
     assert kind.paper
     assert "fast" in kind.presets
     for preset in kind.presets.values():
-        assert set(preset) <= set(settings(kind))
+        assert set(preset) <= set(settings_of(kind))
     documented = kind.__doc__ or ""
-    assert [name for name in settings(kind) if f"{name}:" not in documented] == []
+    assert [name for name in settings_of(kind) if f"{name}:" not in documented] == []
 
 
 def test_its_arguments_rebuild_it(detector: Detector) -> None:
     params = detector.params()
-    assert set(params) == set(settings(type(detector)))
+    assert set(params) == set(settings_of(type(detector)))
     assert build(type(detector), "fast", params).params() == params
 
 

@@ -333,7 +333,7 @@ def test_a_pool_averages() -> None:
     checks = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(4, 4)
     for pool, detector in detectors.items():
         plain, checked, raised = (
-            detector.judge([raw[0] + change]).scores for change in (torch.zeros(8, 8), 0.1 * checks, 0.1)
+            detector.score_maps([raw[0] + change]).scores for change in (torch.zeros(8, 8), 0.1 * checks, 0.1)
         )
         assert (raised - plain).abs() > 1e-2
         assert ((checked - plain).abs() > 1e-2) == (pool == 1)
@@ -377,7 +377,7 @@ def test_prototypes_are_the_finest_partition_that_is_small_enough(most: int) -> 
 def test_patches_count_by_direction() -> None:
     detector = fitted("protoad", PROTOAD)
     maps = detector.maps(new_images())
-    torch.testing.assert_close(detector.judge([3 * one for one in maps]).maps, detector.judge(maps).maps)
+    torch.testing.assert_close(detector.score_maps([3 * one for one in maps]).maps, detector.score_maps(maps).maps)
 
 
 # --- a fusion: its parts ----------------------------------------------------------------------------------------------
@@ -567,13 +567,13 @@ def test_normal_images_are_on_a_scale_from_0_to_1(three: Any) -> None:
 
 
 def test_a_part_s_unit_does_not_matter(three: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge, expected = fre.FRE.judge, three.predict(new_images())
+    score_maps, expected = fre.FRE.score_maps, three.predict(new_images())
 
     def elsewhere(self: fre.FRE, maps: list[Tensor]) -> Any:
-        said = judge(self, maps)
+        said = score_maps(self, maps)
         return said._replace(maps=1000 * said.maps + 5, scores=300 * said.scores - 7)
 
-    monkeypatch.setattr(fre.FRE, "judge", elsewhere)
+    monkeypatch.setattr(fre.FRE, "score_maps", elsewhere)
     found = fitted("fuse", THREE).predict(new_images())
     torch.testing.assert_close(found.maps, expected.maps, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-3, atol=1e-2)

@@ -18,11 +18,11 @@ from unmask.features.backbones import Backbone
 from unmask.features.maps import (
     MEMORY_LIMIT,
     WORKING_MEMORY,
-    Derived,
-    Encoded,
+    CachedImages,
+    CachedMaps,
+    CachedValue,
     FeatureMaps,
-    Kept,
-    KeptMaps,
+    FeatureStore,
     batches,
     check_memory,
     encode,
@@ -72,7 +72,7 @@ def images() -> Textures:
 
 
 @pytest.fixture(scope="module")
-def kept(images: Textures) -> KeptMaps:
+def kept(images: Textures) -> CachedMaps:
     return FeatureMaps("tiny", SIZE, (2, 3)).keep(images, CPU)
 
 
@@ -85,8 +85,8 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def filled(values: Tensor, limit: int) -> Kept:
-    kept = Kept(tuple(values.shape), limit)
+def filled(values: Tensor, limit: int) -> FeatureStore:
+    kept = FeatureStore(tuple(values.shape), limit)
     for start in (8, 0, 16):
         kept.put(start, values[start : start + 8])
     return kept
@@ -128,8 +128,8 @@ def test_the_file_goes_with_what_needed_it(folder: Path) -> None:
 def test_the_file_is_where_temporary_files_belong(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(folder / "missing"))
     with pytest.raises(FileNotFoundError):
-        Kept((20, 7), limit=0)
-    assert Kept((20, 7), limit=280).mapped is None, "none is needed"
+        FeatureStore((20, 7), limit=0)
+    assert FeatureStore((20, 7), limit=280).mapped is None, "none is needed"
 
 
 # --- how much may stay in memory --------------------------------------------------------------------------------------
@@ -267,12 +267,12 @@ def test_a_size_must_fit_the_coarsest_stride() -> None:
 # --- kept maps --------------------------------------------------------------------------------------------------------
 
 
-def test_kept_maps_are_the_network_s(images: Textures, kept: KeptMaps) -> None:
+def test_kept_maps_are_the_network_s(images: Textures, kept: CachedMaps) -> None:
     assert len(kept) == N
     assert_near(kept.of(rows(4, 0, 18, 4)), directly(images, [4, 0, 18, 4]))
 
 
-def test_other_levels_and_some_of_the_images(images: Textures, kept: KeptMaps) -> None:
+def test_other_levels_and_some_of_the_images(images: Textures, kept: CachedMaps) -> None:
     for levels in ((2,), (3,), (2, 3)):
         assert_near(kept.at(levels).of(rows(11, 2)), directly(images, [11, 2], levels))
     some = kept.only(rows(17, 5, 9, 1))
@@ -283,7 +283,7 @@ def test_other_levels_and_some_of_the_images(images: Textures, kept: KeptMaps) -
 
 
 @pytest.mark.parametrize("size", [1, 6, N, 64])
-def test_chunks_are_all_of_them_in_order(images: Textures, kept: KeptMaps, size: int) -> None:
+def test_chunks_are_all_of_them_in_order(images: Textures, kept: CachedMaps, size: int) -> None:
     chunks = list(kept.chunks(size))
     assert [start for start, _ in chunks] == list(range(0, N, size))
     assert [len(maps[0]) for _, maps in chunks] == [min(size, N - start) for start, _ in chunks]
@@ -299,18 +299,18 @@ def test_chunks_are_all_of_them_in_order(images: Textures, kept: KeptMaps, size:
 
 @pytest.mark.parametrize("levels", [(2,), (3,), (2, 3)])
 def test_known_maps_are_not_computed_again(
-    images: Textures, kept: KeptMaps, seen: list[int], levels: tuple[int, ...]
+    images: Textures, kept: CachedMaps, seen: list[int], levels: tuple[int, ...]
 ) -> None:
-    found = FeatureMaps("tiny", SIZE, levels).keep(Encoded(images, kept), CPU)
-    some = FeatureMaps("tiny", SIZE, levels).keep(Encoded(images, kept).only(rows(6, 1)).only(rows(1)), CPU)
+    found = FeatureMaps("tiny", SIZE, levels).keep(CachedImages(images, kept), CPU)
+    some = FeatureMaps("tiny", SIZE, levels).keep(CachedImages(images, kept).only(rows(6, 1)).only(rows(1)), CPU)
     assert seen == []
     assert (len(found), len(some)) == (N, 1)
     assert_near(found.of(rows(13, 0)), directly(images, [13, 0], levels))
     assert_near(some.of(rows(0)), directly(images, [1], levels))
 
 
-def test_unknown_maps_are_computed(images: Textures, kept: KeptMaps, seen: list[int]) -> None:
-    some = Encoded(images, FeatureMaps("tiny", SIZE, (3,)).keep(images, CPU)).only(rows(6, 1, 12))
+def test_unknown_maps_are_computed(images: Textures, kept: CachedMaps, seen: list[int]) -> None:
+    some = CachedImages(images, FeatureMaps("tiny", SIZE, (3,)).keep(images, CPU)).only(rows(6, 1, 12))
     for levels in ((2,), (2, 3)):
         seen.clear()
         found = FeatureMaps("tiny", SIZE, levels).keep(some, CPU)
@@ -321,14 +321,14 @@ def test_unknown_maps_are_computed(images: Textures, kept: KeptMaps, seen: list[
     assert sum(seen) == 3, "another network's maps are others"
 
 
-def test_another_size_s_maps_are_others(kept: KeptMaps) -> None:
+def test_another_size_s_maps_are_others(kept: CachedMaps) -> None:
     assert kept.serves(FeatureMaps("tiny", SIZE, (3,)))
     assert not kept.serves(FeatureMaps("tiny", 2 * SIZE, (3,)))
     assert not kept.at((2,)).serves(FeatureMaps("efficientnet_lite0", SIZE, (2,)))
 
 
-def test_encoded_images_are_images(images: Textures, kept: KeptMaps) -> None:
-    whole = Encoded(images, kept)
+def test_encoded_images_are_images(images: Textures, kept: CachedMaps) -> None:
+    whole = CachedImages(images, kept)
     some = whole.only(rows(9, 2, 5)).only(rows(2, 0))
     assert (len(whole), len(some)) == (N, 2)
     assert torch.equal(whole[4], images[4])
@@ -354,7 +354,7 @@ def test_a_derived_value_is_made_once_and_anew_after_a_change() -> None:
         made.append(source)
         return 2 * source
 
-    derived, buffer = Derived(double), torch.ones(3)
+    derived, buffer = CachedValue(double), torch.ones(3)
     for _ in range(3):
         assert derived(buffer).tolist() == [2, 2, 2]
     assert len(made) == 1
@@ -366,7 +366,7 @@ def test_a_derived_value_is_made_once_and_anew_after_a_change() -> None:
 
 def test_a_derived_value_is_not_that_of_a_buffer_long_gone() -> None:
     """As after fit, predict, fit, fit, predict: the third bank may lie where the first one lay."""
-    derived = Derived(torch.neg)
+    derived = CachedValue(torch.neg)
     place = np.zeros(3, dtype=np.float32)  # stands for an allocator that gives it twice
     assert derived(torch.from_numpy(place)).tolist() == [0, 0, 0]
     place[:] = 7
@@ -376,7 +376,8 @@ def test_a_derived_value_is_not_that_of_a_buffer_long_gone() -> None:
 def test_freed_memory_is_used_again() -> None:
     """In a process of its own: the second array of a size costs no page faults."""
     code = (
-        "import resource, numpy as np\nfrom unmask.allocator import reuse_freed_memory\nreuse = reuse_freed_memory()\n"
+        "import resource, numpy as np\nfrom unmask.inspection.allocator import reuse_freed_memory\n"
+        "reuse = reuse_freed_memory()\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "np.ones(100 << 20, np.uint8)\nbefore = faults()\nnp.ones(100 << 20, np.uint8)\nprint(reuse, faults() - before)"
     )

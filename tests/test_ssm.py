@@ -12,8 +12,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from tiny import SSM_FEATURES, SSM_PIXELS, Textures, planted, texture
-from unmask.detectors import build, find, settings
-from unmask.detectors.ssm.detector import SSM
+from unmask.detectors import build, find, settings_of
+from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
 from unmask.training.trainer import Training
 
@@ -160,7 +160,7 @@ def test_the_seed_of_a_fit_is_that_of_the_masks() -> None:
 
 
 def preset(name: str) -> dict[str, Any]:
-    return {**{key: one.default for key, one in settings(SSM).items()}, **SSM.presets[name]}
+    return {**{key: one.default for key, one in settings_of(SSM).items()}, **SSM.presets[name]}
 
 
 def test_the_presets_of_the_paper_say_what_it_says() -> None:

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from unmask.detectors.scoring import Fusion, top_mean
-from unmask.features.maps import Derived
+from unmask.features.maps import CachedValue
 from unmask.features.neighbours import Bank, bank_columns, nearest, sample_rows
 from unmask.features.subspace import principal_subspace
 
@@ -71,7 +71,7 @@ def test_sampled_rows_are_distinct_and_rise() -> None:
 
 def test_a_derived_value_follows_its_buffer() -> None:
     made = []
-    double = Derived(lambda source: made.append(1) or 2 * source)
+    double = CachedValue(lambda source: made.append(1) or 2 * source)
     buffer = torch.ones(3)
     assert torch.equal(double(buffer), torch.full((3,), 2.0))
     double(buffer)

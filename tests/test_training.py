@@ -23,7 +23,7 @@ from unmask.imaging.tiling import Framing
 from unmask.inspection.inspector import ImageFiles
 from unmask.inspection.model_file import read
 from unmask.training.clock import schedule
-from unmask.training.trainer import Trainer, Training, draws
+from unmask.training.trainer import Trainer, Training, generator_for
 
 BOTH = [{**FEATURES, "stage1_steps": 4, "stage2_steps": 4}, {**PIXELS, "stage2_steps": 4}]
 
@@ -45,7 +45,7 @@ class Regression(nn.Module):
 
 
 def points(step: int) -> tuple[Tensor, Tensor]:
-    x = torch.randn(32, 3, generator=draws(0, "points", step))
+    x = torch.randn(32, 3, generator=generator_for(0, "points", step))
     return x, x @ torch.tensor([1.0, -2.0, 0.5]) + 3
 
 
@@ -132,7 +132,7 @@ def test_the_time_limit_holds() -> None:
 
 def test_random_numbers_depend_on_the_seed_and_the_purpose_alone() -> None:
     def first(seed: int, *what: object) -> float:
-        return float(torch.rand(1, generator=draws(seed, *what)))
+        return float(torch.rand(1, generator=generator_for(seed, *what)))
 
     assert first(0, "a", 1) == first(0, "a", 1)
     assert len({first(seed, what, step) for seed in (0, 1) for what in "ab" for step in (0, 1)}) == 8

@@ -21,7 +21,7 @@ from unmask.types import Sample, Split
 KINDS, ALARMS = 8, 3  # at the most, of a data set
 
 
-class Said(NamedTuple):
+class Shown(NamedTuple):
     """What a method says of an image: its score over its threshold as text, whether it flags it, and its heat map."""
 
     method: str
@@ -36,7 +36,7 @@ class Case(NamedTuple):
     name: str
     kind: str
     photo: str
-    said: list[Said]
+    said: list[Shown]
 
 
 class Gallery(NamedTuple):
@@ -141,10 +141,10 @@ def _case(sample: Sample, index: int, seen: Sequence[Seen]) -> Case:
     return Case(f"{sample.path.parent.name}/{sample.path.name}", sample.kind, data_uri(to_uint8(photo)), said)
 
 
-def _said(photo: np.ndarray, seen: Seen, index: int) -> Said:
+def _said(photo: np.ndarray, seen: Seen, index: int) -> Shown:
     h, w = photo.shape[1:]
     plane = Image.fromarray(seen.maps[index]).resize((w, h), Image.Resampling.BILINEAR)
     colours = heat(np.asarray(plane, np.float32) / 255)
     picture = overlay(photo, colours, np.zeros((h, w), bool), strength=0.65)
     score = float(seen.scores[index])
-    return Said(seen.method, f"{score:.4g} of {seen.threshold:.4g}", score > seen.threshold, data_uri(picture))
+    return Shown(seen.method, f"{score:.4g} of {seen.threshold:.4g}", score > seen.threshold, data_uri(picture))

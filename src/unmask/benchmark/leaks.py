@@ -21,7 +21,7 @@ from unmask.inspection.judging import framed_and_judged
 from unmask.types import Sample
 
 
-class Looks:
+class LeakObserver:
     """Scores the test set whenever a training shows what it has learned so far.
 
     A fit calls it and gets nothing back, so it cannot learn from it.

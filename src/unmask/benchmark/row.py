@@ -92,7 +92,7 @@ def measure(job: Job) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     split = load(job.dataset, seed=job.seed)
     measurement = Measurement(split)
     robust = robustness.chosen(split.test)
-    looks = leaks.Looks(split.test)
+    looks = leaks.LeakObserver(split.test)
     with tempfile.TemporaryDirectory() as folder:
         if job.method.foreign:
             wanted = [*_whole(split.held_out), *_whole([sample.path for sample in split.test])]
@@ -119,10 +119,10 @@ def measure(job: Job) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return row, seen
 
 
-def _own(job: Job, split: Split, looks: leaks.Looks, folder: Path) -> Fitted:
+def _own(job: Job, split: Split, looks: leaks.LeakObserver, folder: Path) -> Fitted:
     """Fit one of our detectors, write its model file, and judge by what the file holds, as users do."""
     energy = Energy()
-    training = Training(seed=job.seed, device="cpu", look=looks) if job.show_leaks else Training(seed=job.seed)
+    training = Training(seed=job.seed, device="cpu", observer=looks) if job.show_leaks else Training(seed=job.seed)
     inspector = Inspector.train(
         split.normals,
         split.held_out,

@@ -202,13 +202,13 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
 def detectors() -> None:
     """List the detectors, their presets and settings."""
     with needs_torch():
-        from unmask.detectors import DETECTORS, settings
+        from unmask.detectors import DETECTORS, settings_of
+        from unmask.detectors.settings import text_of
     for detector in DETECTORS:
         typer.echo(f"{detector.name}: {detector.paper}")
         typer.echo(f"  presets: {', '.join(detector.presets)}")
-        for name, parameter in settings(detector).items():
-            default = parameter.default
-            typer.echo(f"  --set {name}={','.join(map(str, default)) if isinstance(default, tuple) else default}")
+        for name, parameter in settings_of(detector).items():
+            typer.echo(f"  --set {name}={text_of(parameter.default)}  ({parameter.wanted()})")
 
 
 @app.command()

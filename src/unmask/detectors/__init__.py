@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unmask.detectors.base import Detector, build, settings
+from unmask.detectors.base import Detector, build
 from unmask.detectors.fre import FRE
 from unmask.detectors.fuse import Fuse
-from unmask.detectors.isstad.detector import ISSTAD
+from unmask.detectors.isstad import ISSTAD
 from unmask.detectors.patchcore import PatchCore
 from unmask.detectors.protoad import ProtoAD
-from unmask.detectors.ssm.detector import SSM
+from unmask.detectors.settings import settings_of
+from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
 
 DETECTORS: tuple[type[Detector], ...] = (ISSTAD, SSM, PatchCore, FRE, ProtoAD, Fuse)
 
-__all__ = ["DETECTORS", "Detector", "build", "find", "make", "settings"]
+__all__ = ["DETECTORS", "Detector", "build", "find", "make", "settings_of"]
 
 
 def make(name: str, preset: str, overrides: Mapping[str, Any]) -> Detector:

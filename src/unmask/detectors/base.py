@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unmask.detectors.settings import converted, settings_of
 from unmask.errors import ModelFileError, NotFittedError, SettingError
 from unmask.features.maps import FeatureMaps, Images
 from unmask.training.trainer import Training
@@ -19,21 +19,23 @@ from unmask.types import Prediction, Step
 class Detector(nn.Module):
     """Learns from normal images what is normal, and scores what is not.
 
-    A subclass keeps its constructor's arguments under their own names, puts what it learns into parameters and buffers,
-    and implements `fit` and `predict`. Its settings are those arguments and nothing else.
+    A subclass keeps its constructor's arguments under their own names (its settings are those and nothing else), puts
+    what it learns into parameters and buffers, and implements `_fit` and `_predict`, or `score_maps` in place of
+    `_predict` if it looks at nothing but the feature maps of a frozen network.
 
     Attributes:
         name: on the command line and in model files.
         paper: where it comes from.
         presets: named settings; "fast" is the default on a CPU.
+        least_images: the fewest images that it can learn from.
         image_size: height and width of the images it takes, in pixels.
-        maps: the frozen network whose maps are all that it looks at; None where it looks at pixels. Then `judge` is
-            there.
+        maps: the frozen network whose maps are all that it looks at; None where it looks at pixels.
     """
 
     name: ClassVar[str]
-    paper: ClassVar[str]
-    presets: ClassVar[dict[str, dict[str, Any]]]
+    paper: ClassVar[str] = ""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": {}}
+    least_images: ClassVar[int] = 1
     image_size: int
     maps: FeatureMaps | None
 
@@ -42,18 +44,22 @@ class Detector(nn.Module):
         self.maps = None
         self.register_buffer("fitted", torch.tensor(0, dtype=torch.uint8))
 
-    def fit(self, images: Images, training: Training) -> None:
+    def fit(self, images: Images, training: Training | None = None) -> None:
         """Learn from normal images; a second call forgets the first.
 
         Args:
             images: n normal images of image_size x image_size.
-            training: seed, devices, time limit, checkpoints, progress.
+            training: seed, devices, time limit, checkpoints, progress; None = the defaults of `Training`.
 
         Raises:
             SettingError: too few images for this detector.
             TrainingStopped: interrupted; with checkpoints, the fit can be resumed.
         """
-        raise NotImplementedError
+        if len(images) < self.least_images:
+            wanted = f"{self.name} needs at least {self.least_images} normal images to learn from"
+            raise SettingError(f"{wanted}, got {len(images)}; give more")
+        self._fit(images, training or Training())
+        self.mark_fitted()
 
     def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
         """Score images.
@@ -64,10 +70,21 @@ class Detector(nn.Module):
         Raises:
             NotFittedError: fit or restore comes first.
         """
+        self.check_fitted()
+        with torch.inference_mode():
+            return self._predict(images)
+
+    def _fit(self, images: Images, training: Training) -> None:
+        """Learn from enough normal images; see `fit`."""
         raise NotImplementedError
 
-    def judge(self, maps: list[Tensor]) -> Prediction:
-        """Score images by their maps, as `maps` makes them: several detectors can then share one network.
+    def _predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
+        """Score images once fitted; see `predict`."""
+        assert self.maps is not None, "a detector without maps has a _predict of its own"  # noqa: S101
+        return self.score_maps(self.maps(images))
+
+    def score_maps(self, maps: list[Tensor]) -> Prediction:
+        """Score images by their feature maps, as `maps` makes them: several detectors can then share one network.
 
         Args:
             maps: (b, c, h, w) of each level, finest first.
@@ -94,7 +111,7 @@ class Detector(nn.Module):
 
     def params(self) -> dict[str, Any]:
         """The constructor's arguments with their present values."""
-        return {key: getattr(self, key) for key in settings(type(self))}
+        return {key: getattr(self, key) for key in settings_of(type(self))}
 
     def frozen(self) -> dict[str, str]:
         """Name and checksum of pre-trained weights that are used as they are; they are named in a file, not stored."""
@@ -125,6 +142,10 @@ class Detector(nn.Module):
             room.copy_(value)
         return self.eval()
 
+    def mark_fitted(self) -> None:
+        """Allow `predict`: all that it needs has been learned."""
+        self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
+
     def check_fitted(self) -> None:
         """Raise NotFittedError before the first fit."""
         if not torch.compiler.is_exporting() and not bool(self.fitted):
@@ -143,13 +164,6 @@ def _is_frozen(key: str) -> bool:
     return "backbone" in key.split(".")[:-1]
 
 
-def settings(detector: type[Detector]) -> dict[str, inspect.Parameter]:
-    """The constructor's arguments by name."""
-    parameters = dict(inspect.signature(detector.__init__).parameters)
-    parameters.pop("self")
-    return parameters
-
-
 def build(detector: type[Detector], preset: str, overrides: Mapping[str, Any]) -> Detector:
     """Make a detector from a preset and settings that replace some of it.
 
@@ -158,11 +172,11 @@ def build(detector: type[Detector], preset: str, overrides: Mapping[str, Any]) -
     """
     if preset not in detector.presets:
         raise SettingError(f"{detector.name} has no preset {preset!r}; it has {', '.join(detector.presets)}")
-    known = settings(detector)
+    known = settings_of(detector)
     overrides = _gathered(overrides) if "settings" in known else overrides
     if unknown := sorted(set(overrides) - set(known)):
         raise SettingError(f"{detector.name} has no setting {unknown[0]!r}; it has {', '.join(known)}")
-    values = {key: _converted(key, value, known[key]) for key, value in overrides.items()}
+    values = {key: converted(key, value, known[key]) for key, value in overrides.items()}
     return detector(**{**detector.presets[preset], **values})
 
 
@@ -175,29 +189,3 @@ def _gathered(overrides: Mapping[str, Any]) -> dict[str, Any]:
             raise SettingError("settings is no mapping; write --set PART.NAME=VALUE, such as fre.pool=1")
         own["settings"] = {**(own.get("settings") or {}), **parts}
     return own
-
-
-def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise SettingError unless a setting is one of its choices."""
-    if value not in choices:
-        raise SettingError(f"{key}={value} is unknown; give {', '.join(choices[:-1])} or {choices[-1]}")
-
-
-def _converted(key: str, value: Any, parameter: inspect.Parameter) -> Any:
-    """A command line gives text; the default's type says what is meant."""
-    kind = type(parameter.default)
-    if kind is tuple and isinstance(value, list):  # as JSON has it
-        return tuple(value)
-    if not isinstance(value, str) or kind is str:
-        return value
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[value.lower()]
-        if kind is tuple:
-            return tuple(int(one) for one in value.strip("()").rstrip(",").split(","))
-        if parameter.default is None:
-            return None if value.lower() == "none" else value
-        return kind(value)
-    except (KeyError, ValueError) as error:
-        wanted = "list of whole numbers such as 2,4,8" if kind is tuple else kind.__name__
-        raise SettingError(f"{key}={value} is no {wanted}; its default is {parameter.default}") from error

@@ -11,7 +11,7 @@ Several layers may be judged together; each channel is then standardised, and ea
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from unmask.detectors.base import Detector
 from unmask.detectors.scoring import top_mean
-from unmask.errors import SettingError
-from unmask.features.maps import Derived, FeatureMaps, Images
+from unmask.detectors.settings import AtLeast, Between, Share, check_settings
+from unmask.features.maps import CachedValue, FeatureMaps, Images
 from unmask.features.neighbours import sample_rows
 from unmask.features.standard_maps import StandardMaps
 from unmask.features.subspace import Subspace, principal_subspace
 from unmask.training.losses import gaussian_blur
-from unmask.training.trainer import Training, draws
+from unmask.training.trainer import Training, generator_for
 from unmask.types import Prediction
 
 LEAST_IMAGES = 4
@@ -49,6 +49,7 @@ class FRE(Detector):
     """
 
     name = "fre"
+    least_images = LEAST_IMAGES
     paper = "Ndiour, Ahuja, Genc, Tickoo: FRE: a fast method for anomaly detection and segmentation, arXiv 2211.12650"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "paper": PAPER}
 
@@ -59,20 +60,17 @@ class FRE(Detector):
     def __init__(
         self,
         *,
-        image_size: int = 256,
+        image_size: Annotated[int, AtLeast(1)] = 256,
         backbone: str = "efficientnet_lite0",
-        levels: tuple[int, ...] = (3, 4),
-        pool: int = 2,
-        variance_share: float = 0.97,
-        images: int = 1_000,
-        smoothing: float = 8.0,
-        peak: float = 0.1,
+        levels: Annotated[tuple[int, ...], AtLeast(0)] = (3, 4),
+        pool: Annotated[int, AtLeast(1)] = 2,
+        variance_share: Annotated[float, Share()] = 0.97,
+        images: Annotated[int, AtLeast(LEAST_IMAGES)] = 1_000,
+        smoothing: Annotated[float, AtLeast(0)] = 8.0,
+        peak: Annotated[float, Between(0, 1)] = 0.1,
     ) -> None:
+        check_settings(FRE, locals())
         super().__init__()
-        if not 0 < variance_share <= 1 or not 0 <= peak <= 1:
-            raise SettingError(f"variance_share={variance_share}, peak={peak}: give shares (only peak may be 0)")
-        if pool < 1 or images < LEAST_IMAGES or smoothing < 0:
-            raise SettingError(f"pool counts from 1, images from {LEAST_IMAGES}, smoothing from 0")
         self.image_size, self.backbone, self.levels, self.pool = image_size, backbone, tuple(levels), pool
         self.variance_share, self.images, self.smoothing, self.peak = variance_share, images, smoothing, peak
         self.standard = StandardMaps(backbone, image_size, levels)
@@ -80,21 +78,19 @@ class FRE(Detector):
         self.sides = [max(1, side // pool) for _, side in self.standard.shapes]
         self.register_buffer("mean", torch.empty(0))
         self.register_buffer("basis", torch.empty(0, dtype=torch.float16))
-        self.basis_in_full = Derived(Tensor.float)
+        self.basis_in_full = CachedValue(Tensor.float)
 
     # --- the subspace -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def fit(self, images: Images, training: Training) -> None:
+    def _fit(self, images: Images, training: Training) -> None:
         """Find the principal subspace of the normal images; see `Detector.fit`."""
-        if len(images) < LEAST_IMAGES:
-            raise SettingError(f"fre needs at least {LEAST_IMAGES} normal images to learn from, got {len(images)}")
         self.standard.learn(images, training)
-        rows = sample_rows(len(images), self.images, draws(training.seed, "subspace"))
+        rows = sample_rows(len(images), self.images, generator_for(training.seed, "subspace"))
         vectors = torch.cat([self._vectors(self.standard.of(part)) for part in rows.split(64)])
         self.standard.forget()
         found = principal_subspace(vectors, self.variance_share)
-        self.keep(mean=found.mean, basis=found.basis.half(), fitted=torch.tensor(1, dtype=torch.uint8))
+        self.keep(mean=found.mean, basis=found.basis.half())
 
     def _vectors(self, maps: list[Tensor]) -> Float[Tensor, "b d"]:
         """The whole image as one vector, in which each level has the same weight."""
@@ -103,13 +99,7 @@ class FRE(Detector):
 
     # --- the score ----------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
-        """Score images by what the subspace cannot express of them; see `Detector.predict`."""
-        self.check_fitted()
-        return self.judge(self.maps(images))
-
-    def judge(self, maps: list[Tensor]) -> Prediction:
+    def score_maps(self, maps: list[Tensor]) -> Prediction:
         """Score images by their maps, as the backbone gives them at `levels`."""
         vectors = self._vectors(self.standard.of_raw(maps))
         missed = (vectors - Subspace(self.mean, self.basis_in_full(self.basis)).project(vectors)).pow(2)

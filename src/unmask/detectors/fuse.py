@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from unmask.detectors.base import Detector, build
 from unmask.detectors.fre import FRE
-from unmask.detectors.isstad.detector import ISSTAD
+from unmask.detectors.isstad import ISSTAD
 from unmask.detectors.patchcore import PatchCore
 from unmask.detectors.protoad import ProtoAD
-from unmask.detectors.ssm.detector import SSM
+from unmask.detectors.settings import AtLeast, check_settings
+from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
-from unmask.features.maps import BATCH, Encoded, FeatureMaps, Images
-from unmask.training.trainer import Training, draws
+from unmask.features.maps import BATCH, CachedImages, FeatureMaps, Images
+from unmask.training.trainer import Training, generator_for
 from unmask.types import Prediction, Step
 
 PARTS: dict[str, type[Detector]] = {part.name: part for part in (ISSTAD, SSM, PatchCore, FRE, ProtoAD)}
@@ -51,6 +52,7 @@ class Fuse(Detector):
     """
 
     name = "fuse"
+    least_images = LEAST_IMAGES
     paper = (
         "none; the parts' own. Scores of single-class detectors averaged: Aggarwal and Sathe, SIGKDD Explorations 2015"
     )
@@ -64,10 +66,11 @@ class Fuse(Detector):
         self,
         *,
         parts: str = "patchcore+fre",
-        image_size: int = 256,
+        image_size: Annotated[int, AtLeast(1)] = 256,
         backbone: str = "efficientnet_lite0",
         settings: Any = None,
     ) -> None:
+        check_settings(Fuse, locals())
         super().__init__()
         self.parts, self.image_size, self.backbone = parts, image_size, backbone
         if not isinstance(settings, Mapping | None):
@@ -116,31 +119,28 @@ class Fuse(Detector):
 
     # --- learning -----------------------------------------------------------------------------------------------------
 
-    def fit(self, images: Images, training: Training) -> None:
+    def _fit(self, images: Images, training: Training) -> None:
         """Learn what is normal for each part, then learn from all images; see `Detector.fit`."""
-        if len(images) < LEAST_IMAGES:
-            raise SettingError(f"fuse needs at least {LEAST_IMAGES} normal images to learn from, got {len(images)}")
-        encoded = Encoded(images, self.maps.keep(images, training))
-        order = torch.randperm(len(images), generator=draws(training.seed, "set aside"))
+        encoded = CachedImages(images, self.maps.keep(images, training))
+        order = torch.randperm(len(images), generator=generator_for(training.seed, "set aside"))
         is_aside = torch.arange(len(order)) % ASIDE == 0
         self._learn(encoded.only(order[~is_aside].sort().values), training, "scale")
         self._take_scales(encoded.only(order[is_aside][:MOST_ASIDE].sort().values))
         self._learn(encoded, training, "all")
-        self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
 
-    def _learn(self, images: Encoded, training: Training, stage: str) -> None:
+    def _learn(self, images: CachedImages, training: Training, stage: str) -> None:
         """Every part, with its share of the time and a folder of its own for checkpoints."""
         minutes = None if training.max_minutes is None else training.max_minutes / 2 / len(self.members)
         for number, part in enumerate(self.members, 1):
             name = f"{number}-{stage}"
             folder = None if training.checkpoints is None else training.checkpoints / name
             identity = f"{training.identity} {name}"
-            own = replace(training, max_minutes=minutes, checkpoints=folder, identity=identity, look=None)
+            own = replace(training, max_minutes=minutes, checkpoints=folder, identity=identity, observer=None)
             part.fit(images, own)
         self._share()
 
     @torch.no_grad()
-    def _take_scales(self, images: Encoded) -> None:
+    def _take_scales(self, images: CachedImages) -> None:
         """What the maps and scores of each part are on normal images."""
         said = []
         for start in range(0, len(images), BATCH):
@@ -156,10 +156,8 @@ class Fuse(Detector):
 
     # --- the score ----------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
+    def _predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
         """The mean of what the parts say, each on its own scale; see `Detector.predict`."""
-        self.check_fitted()
         said = self._each(images, self.maps(images))
         low, span = self.low, self.high - self.low
         maps = [(one.maps - low[0, i]) / span[0, i] for i, one in enumerate(said)]
@@ -169,7 +167,7 @@ class Fuse(Detector):
     def _each(self, images: Tensor, maps: list[Tensor]) -> list[Prediction]:
         at = dict(zip(self.maps.levels, maps, strict=True))
         return [
-            part.predict(images) if part.maps is None else part.judge([at[level] for level in part.maps.levels])
+            part._predict(images) if part.maps is None else part.score_maps([at[level] for level in part.maps.levels])
             for part in self.members
         ]
 

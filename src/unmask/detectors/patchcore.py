@@ -11,22 +11,22 @@ AnomalyDINO, arXiv 2405.14529).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
-from unmask.detectors.base import Detector, one_of
+from unmask.detectors.base import Detector
 from unmask.detectors.scoring import top_mean
-from unmask.errors import SettingError
+from unmask.detectors.settings import AtLeast, Between, Share, check_settings
 from unmask.features.coreset import greedy_coreset
-from unmask.features.maps import Derived, FeatureMaps, Images
+from unmask.features.maps import CachedValue, FeatureMaps, Images
 from unmask.features.neighbours import bank_columns, candidates, nearest, patch_vectors
 from unmask.features.turned import Turned
 from unmask.training.losses import gaussian_blur
-from unmask.training.trainer import Training, draws
+from unmask.training.trainer import Training, generator_for
 from unmask.types import Prediction
 
 FAST: dict[str, Any] = {}
@@ -60,23 +60,19 @@ class PatchCore(Detector):
     def __init__(
         self,
         *,
-        image_size: int = 256,
+        image_size: Annotated[int, AtLeast(1)] = 256,
         backbone: str = "efficientnet_lite0",
-        levels: tuple[int, ...] = (2, 3),
-        selection: str = "greedy",
-        coreset: float = 1.0,
-        bank_size: int = 4_000,
-        candidates: int = 100_000,
-        smoothing: float = 8.0,
-        peak: float = 0.01,
-        rotations: int = 0,
+        levels: Annotated[tuple[int, ...], AtLeast(0)] = (2, 3),
+        selection: Literal["greedy", "random"] = "greedy",
+        coreset: Annotated[float, Share()] = 1.0,
+        bank_size: Annotated[int, AtLeast(1)] = 4_000,
+        candidates: Annotated[int, AtLeast(1)] = 100_000,
+        smoothing: Annotated[float, AtLeast(0)] = 8.0,
+        peak: Annotated[float, Between(0, 1)] = 0.01,
+        rotations: Annotated[int, AtLeast(0)] = 0,
     ) -> None:
+        check_settings(PatchCore, locals())
         super().__init__()
-        one_of("selection", selection, ("greedy", "random"))
-        if not 0 < coreset <= 1 or not 0 <= peak <= 1:
-            raise SettingError(f"coreset={coreset}, peak={peak}: give shares, above 0 and at most 1 (peak may be 0)")
-        if bank_size < 1 or candidates < 1 or rotations < 0 or smoothing < 0:
-            raise SettingError("bank_size and candidates count from 1, rotations and smoothing from 0")
         self.image_size, self.backbone, self.levels = image_size, backbone, tuple(levels)
         self.selection, self.coreset, self.bank_size, self.candidates = selection, coreset, bank_size, candidates
         self.smoothing, self.peak, self.rotations = smoothing, peak, rotations
@@ -84,38 +80,32 @@ class PatchCore(Detector):
         self.grid = self.maps.shapes[0][1]
         channels = sum(c for c, _ in self.maps.shapes)
         self.register_buffer("bank", torch.empty(0, channels, dtype=torch.float16))
-        self.columns = Derived(bank_columns)
+        self.columns = CachedValue(bank_columns)
 
     # --- the bank -----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def fit(self, images: Images, training: Training) -> None:
+    def _fit(self, images: Images, training: Training) -> None:
         """Keep a coreset of the normal patches; see `Detector.fit`. One image is enough."""
         seen: Images = Turned(images, self.rotations) if self.rotations else images
         kept = self.maps.keep(seen, training)
         vectors, _ = candidates(
-            len(kept), kept.chunks(), self._patches, self.candidates, draws(training.seed, "candidates")
+            len(kept), kept.chunks(), self._patches, self.candidates, generator_for(training.seed, "candidates")
         )
         size = max(1, min(self.bank_size, round(self.coreset * len(vectors))))
-        generator = draws(training.seed, "coreset")
+        generator = generator_for(training.seed, "coreset")
         if self.selection == "greedy":
             chosen = greedy_coreset(vectors.float(), size, generator, progress=training.progress)
         else:
             chosen = torch.randperm(len(vectors), generator=generator)[:size]
-        self.keep(bank=vectors[chosen], fitted=torch.tensor(1, dtype=torch.uint8))
+        self.keep(bank=vectors[chosen])
 
     def _patches(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
         return patch_vectors(maps, self.grid)
 
     # --- the score ----------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
-        """Score images by their distance to the bank; see `Detector.predict`."""
-        self.check_fitted()
-        return self.judge(self.maps(images))
-
-    def judge(self, maps: list[Tensor]) -> Prediction:
+    def score_maps(self, maps: list[Tensor]) -> Prediction:
         """Score images by their maps, as the backbone gives them at `levels`."""
         distances = nearest(self._patches(maps), self.columns(self.bank)).unflatten(1, (self.grid, self.grid))
         smooth = gaussian_blur(distances, self.smoothing * self.grid / self.image_size)

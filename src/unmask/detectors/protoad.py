@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from unmask.detectors.base import Detector
 from unmask.detectors.scoring import top_mean
-from unmask.errors import SettingError
+from unmask.detectors.settings import AtLeast, Between, check_settings
 from unmask.features.finch import cluster_means, finch
-from unmask.features.maps import Derived, FeatureMaps, Images
+from unmask.features.maps import CachedValue, FeatureMaps, Images
 from unmask.features.neighbours import candidates, patch_vectors
 from unmask.training.losses import gaussian_blur
-from unmask.training.trainer import Training, draws
+from unmask.training.trainer import Training, generator_for
 from unmask.types import Prediction
 
 FAST: dict[str, Any] = {}
@@ -52,17 +52,16 @@ class ProtoAD(Detector):
     def __init__(
         self,
         *,
-        image_size: int = 256,
+        image_size: Annotated[int, AtLeast(1)] = 256,
         backbone: str = "efficientnet_lite0",
-        levels: tuple[int, ...] = (2, 3),
-        prototypes: int = 4_000,
-        candidates: int = 30_000,
-        smoothing: float = 8.0,
-        peak: float = 0.01,
+        levels: Annotated[tuple[int, ...], AtLeast(0)] = (2, 3),
+        prototypes: Annotated[int, AtLeast(1)] = 4_000,
+        candidates: Annotated[int, AtLeast(1)] = 30_000,
+        smoothing: Annotated[float, AtLeast(0)] = 8.0,
+        peak: Annotated[float, Between(0, 1)] = 0.01,
     ) -> None:
+        check_settings(ProtoAD, locals())
         super().__init__()
-        if prototypes < 1 or candidates < 1 or smoothing < 0 or not 0 <= peak <= 1:
-            raise SettingError("prototypes and candidates count from 1, smoothing from 0; peak is a share")
         self.image_size, self.backbone, self.levels = image_size, backbone, tuple(levels)
         self.prototypes, self.candidates = prototypes, candidates
         self.smoothing, self.peak = smoothing, peak
@@ -70,16 +69,16 @@ class ProtoAD(Detector):
         self.grid = self.maps.shapes[0][1]
         channels = sum(c for c, _ in self.maps.shapes)
         self.register_buffer("kernels", torch.empty(0, channels, dtype=torch.float16))
-        self.kernels_in_full = Derived(Tensor.float)
+        self.kernels_in_full = CachedValue(Tensor.float)
 
     # --- the prototypes -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def fit(self, images: Images, training: Training) -> None:
+    def _fit(self, images: Images, training: Training) -> None:
         """Cluster the normal patches; see `Detector.fit`."""
         kept = self.maps.keep(images, training)
         drawn, _ = candidates(
-            len(kept), kept.chunks(), self._patches, self.candidates, draws(training.seed, "candidates")
+            len(kept), kept.chunks(), self._patches, self.candidates, generator_for(training.seed, "candidates")
         )
         vectors = F.normalize(drawn.float(), dim=1)
         means = vectors
@@ -88,20 +87,14 @@ class ProtoAD(Detector):
             training.progress("cluster", len(means), len(means), 0.0)
             if len(means) <= self.prototypes:
                 break
-        self.keep(kernels=F.normalize(means, dim=1).half(), fitted=torch.tensor(1, dtype=torch.uint8))
+        self.keep(kernels=F.normalize(means, dim=1).half())
 
     def _patches(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
         return patch_vectors(maps, self.grid)
 
     # --- the score ----------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
-        """Score images by their cosine to the prototypes; see `Detector.predict`."""
-        self.check_fitted()
-        return self.judge(self.maps(images))
-
-    def judge(self, maps: list[Tensor]) -> Prediction:
+    def score_maps(self, maps: list[Tensor]) -> Prediction:
         """Score images by their maps, as the backbone gives them at `levels`."""
         patches = F.normalize(self._patches(maps), dim=-1)
         responses = (patches @ self.kernels_in_full(self.kernels).T).amax(-1)  # the 1 x 1 convolution: b n

@@ -1,7 +1,7 @@
 """The engine behind the detectors that look at a frozen network: its maps, computed once, in memory or in a file.
 
 A frozen network gives the same maps in every epoch and to every detector, so nothing runs it twice over an image. Where
-several detectors learn from the same images, the first pass serves all of them (`Encoded`).
+several detectors learn from the same images, the first pass serves all of them (`CachedImages`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Images(Protocol):
     def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]: ...
 
 
-class Derived(Generic[Made]):
+class CachedValue(Generic[Made]):
     """Something made from a buffer once, and anew only when the buffer has changed.
 
     Large buffers are kept in half precision, as the file has them; this holds what arithmetic needs of them.
@@ -94,18 +94,18 @@ class FeatureMaps(nn.Module):
         """Use another's network, which has these levels and perhaps more: one in memory serves several detectors."""
         self.backbone = other.backbone
 
-    def keep(self, images: Images, training: Training) -> KeptMaps:
+    def keep(self, images: Images, training: Training) -> CachedMaps:
         """Maps of all training images, each computed once."""
-        if isinstance(images, Encoded) and images.kept.serves(self):
+        if isinstance(images, CachedImages) and images.kept.serves(self):
             return images.kept.at(self.levels)
         flat = encode(images, self._flat, stage="encode", training=training)
-        return KeptMaps(flat, self, self.levels, torch.arange(len(images)))
+        return CachedMaps(flat, self, self.levels, torch.arange(len(images)))
 
     def _flat(self, images: Tensor) -> Float[Tensor, "b values"]:
         return torch.cat([level.flatten(1) for level in self(images.contiguous(memory_format=torch.channels_last))], 1)
 
 
-class KeptMaps:
+class CachedMaps:
     """Maps of n training images, in half precision: some of the levels of some of the images that were encoded.
 
     Args:
@@ -115,7 +115,7 @@ class KeptMaps:
         rows: the images to give.
     """
 
-    def __init__(self, flat: Kept, maps: FeatureMaps, levels: tuple[int, ...], rows: Int[Tensor, " n"]) -> None:
+    def __init__(self, flat: FeatureStore, maps: FeatureMaps, levels: tuple[int, ...], rows: Int[Tensor, " n"]) -> None:
         self.flat, self.maps, self.levels, self.rows = flat, maps, levels, rows
 
     def __len__(self) -> int:
@@ -126,13 +126,13 @@ class KeptMaps:
         same = (self.maps.backbone.name, self.maps.image_size) == (wanted.backbone.name, wanted.image_size)
         return same and set(wanted.levels) <= set(self.maps.levels)
 
-    def at(self, levels: tuple[int, ...]) -> KeptMaps:
+    def at(self, levels: tuple[int, ...]) -> CachedMaps:
         """Other levels."""
-        return KeptMaps(self.flat, self.maps, levels, self.rows)
+        return CachedMaps(self.flat, self.maps, levels, self.rows)
 
-    def only(self, rows: Int[Tensor, " k"]) -> KeptMaps:
+    def only(self, rows: Int[Tensor, " k"]) -> CachedMaps:
         """Some of the images."""
-        return KeptMaps(self.flat, self.maps, self.levels, self.rows[rows])
+        return CachedMaps(self.flat, self.maps, self.levels, self.rows[rows])
 
     def of(self, rows: Int[Tensor, " b"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
         """Maps of the images with these numbers, in float32."""
@@ -147,10 +147,10 @@ class KeptMaps:
             yield start, self.of(torch.arange(start, min(start + size, len(self))))
 
 
-class Encoded:
+class CachedImages:
     """Images whose maps are known already; a detector that asks for those maps does not compute them again."""
 
-    def __init__(self, images: Images, kept: KeptMaps) -> None:
+    def __init__(self, images: Images, kept: CachedMaps) -> None:
         self.images, self.kept = images, kept
 
     def __len__(self) -> int:
@@ -159,9 +159,9 @@ class Encoded:
     def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]:
         return self.images[int(self.kept.rows[index])]
 
-    def only(self, rows: Int[Tensor, " k"]) -> Encoded:
+    def only(self, rows: Int[Tensor, " k"]) -> CachedImages:
         """Some of them."""
-        return Encoded(self.images, self.kept.only(rows))
+        return CachedImages(self.images, self.kept.only(rows))
 
 
 def batches(images: Images, size: int) -> Iterator[Float[Tensor, "b 3 s s"]]:
@@ -170,7 +170,7 @@ def batches(images: Images, size: int) -> Iterator[Float[Tensor, "b 3 s s"]]:
         yield torch.stack([images[i] for i in range(start, min(start + size, len(images)))])
 
 
-class Kept:
+class FeatureStore:
     """n arrays of one shape in half precision: in memory, or past a limit in an unnamed file that goes with them.
 
     Pages of the file leave the process's memory as soon as they have been used; the system may still cache them.
@@ -236,7 +236,9 @@ def own_memory() -> int:
 
 
 @torch.no_grad()
-def encode(images: Images, encoder: Callable[[Tensor], Tensor], *, stage: str = "features", training: Training) -> Kept:
+def encode(
+    images: Images, encoder: Callable[[Tensor], Tensor], *, stage: str = "features", training: Training
+) -> FeatureStore:
     """Run `encoder` once over all images.
 
     Args:
@@ -245,11 +247,11 @@ def encode(images: Images, encoder: Callable[[Tensor], Tensor], *, stage: str = 
         stage: name for the progress line.
         training: whose `progress` is told after each batch, and whose `max_memory` holds.
     """
-    kept: Kept | None = None
+    kept: FeatureStore | None = None
     done, start = 0, time.monotonic()
     for stack in batches(images, BATCH):
         maps = encoder(stack).half().cpu()
-        kept = kept or Kept((len(images), *maps.shape[1:]), memory_left(training))
+        kept = kept or FeatureStore((len(images), *maps.shape[1:]), memory_left(training))
         kept.put(done, maps)
         done += len(maps)
         training.progress(stage, done, len(images), (time.monotonic() - start) / done * (len(images) - done))

@@ -9,8 +9,8 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from unmask.features.maps import Derived
-from unmask.training.trainer import draws
+from unmask.features.maps import CachedValue
+from unmask.training.trainer import generator_for
 
 QUERIES = 128  # at a time: their products with 10,000 vectors fill 5 MB
 
@@ -32,11 +32,13 @@ class Bank(nn.Module):
         self.levels, self.grid, self.size = list(levels), grid, size
         self.register_buffer("vectors", torch.empty(0, dtype=torch.float16))
         self.register_buffer("image", torch.empty(0, dtype=torch.long), persistent=False)  # of each vector, rising
-        self.columns = Derived(bank_columns)
+        self.columns = CachedValue(bank_columns)
 
     def fill(self, n: int, chunks: Iterable[tuple[int, list[Tensor]]], seed: int) -> None:
         """Choose vectors of n images, whose maps come in chunks with the number of their first image."""
-        self.vectors, self.image = candidates(n, chunks, self._vectors, self.size, draws(seed, "bank", *self.levels))
+        self.vectors, self.image = candidates(
+            n, chunks, self._vectors, self.size, generator_for(seed, "bank", *self.levels)
+        )
 
     def distances(self, maps: list[Tensor], images: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b g g"]:
         """Distance of each cell to the nearest vector of the bank.

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unmask.features.backbones import Backbone
-from unmask.features.maps import FeatureMaps, Images, KeptMaps
+from unmask.features.maps import CachedMaps, FeatureMaps, Images
 from unmask.training.trainer import Training
 
 LEAST_STD = 1e-3  # a channel that never moves on normal images must not decide alone
@@ -46,7 +46,7 @@ class StandardMaps(nn.Module):
 
     def learn(self, images: Images, training: Training) -> None:
         """Encode all images once, and fit the standardisation."""
-        self.kept: KeptMaps = self.features.keep(images, training)
+        self.kept: CachedMaps = self.features.keep(images, training)
         moments = [
             [torch.stack([x.mean((0, 2, 3)), (x**2).mean((0, 2, 3))]) * len(x) for x in maps]
             for _, maps in self.kept.chunks()

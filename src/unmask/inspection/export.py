@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from inspect import unwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,8 +135,8 @@ class _Graph(nn.Module):
         self.detector = detector
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        said = unwrap(type(self.detector).predict)(self.detector, images)  # without inference_mode, which has no graph
-        return tuple(one for one in said if one is not None)
+        prediction = self.detector._predict(images)  # `predict` runs in inference mode, which has no graph
+        return tuple(one for one in prediction if one is not None)
 
 
 def trace(detector: Detector, path: Path) -> None:

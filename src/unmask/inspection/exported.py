@@ -19,7 +19,7 @@ from unmask.imaging.tiling import Framing
 from unmask.inspection import model_file as modelfile
 from unmask.inspection import self_test
 from unmask.inspection.calibration import Calibration
-from unmask.inspection.judging import Judge, Predict, Said
+from unmask.inspection.judging import ArrayPrediction, Judge, Predict
 from unmask.types import Step
 
 KEY = "unmask"
@@ -41,7 +41,7 @@ class Runtime(Judge):
     def __init__(self, run: Predict, calibration: Calibration, framing: Framing, facts: dict[str, Any]) -> None:
         self.run, self.calibration, self.framing, self.facts = run, calibration, framing, facts
 
-    def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> Said:
+    def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> ArrayPrediction:
         """Score squares, RGB in [0, 1]."""
         return self.run(squares)
 
@@ -136,8 +136,8 @@ def _onnx(path: Path) -> tuple[Predict, str]:
         raise ModelFileError(f"{path} cannot be read as ONNX ({reason}); export it again") from error
     names = [one.name for one in session.get_outputs()]
 
-    def run(squares: Float[np.ndarray, "b 3 s s"]) -> Said:
-        return Said(**dict(zip(names, session.run(names, {"images": squares}), strict=True)))
+    def run(squares: Float[np.ndarray, "b 3 s s"]) -> ArrayPrediction:
+        return ArrayPrediction(**dict(zip(names, session.run(names, {"images": squares}), strict=True)))
 
     return run, session.get_modelmeta().custom_metadata_map.get(KEY, "")
 
@@ -157,7 +157,7 @@ def _openvino(path: Path) -> tuple[Predict, str]:
         raise ModelFileError(f"{path} cannot be read as OpenVINO ({reason}); export it again") from error
     names = [one.get_any_name() for one in compiled.outputs]
 
-    def run(squares: Float[np.ndarray, "b 3 s s"]) -> Said:
-        return Said(**dict(zip(names, (np.array(one) for one in compiled(squares).values()), strict=True)))
+    def run(squares: Float[np.ndarray, "b 3 s s"]) -> ArrayPrediction:
+        return ArrayPrediction(**dict(zip(names, (np.array(one) for one in compiled(squares).values()), strict=True)))
 
     return run, text

@@ -26,7 +26,7 @@ from unmask.imaging.tiling import Framed, Framing, region_of
 from unmask.inspection import model_file as modelfile
 from unmask.inspection import self_test
 from unmask.inspection.calibration import Calibration, rate_for
-from unmask.inspection.judging import Judge, Said, framed_and_judged
+from unmask.inspection.judging import ArrayPrediction, Judge, framed_and_judged
 from unmask.training.trainer import Training
 from unmask.types import Step
 
@@ -150,7 +150,7 @@ class Inspector(Judge):
         }
         return cls(made, calibration, framing, facts)
 
-    def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> Said:
+    def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> ArrayPrediction:
         """Score squares, RGB in [0, 1]."""
         return said(self.detector, squares)
 
@@ -207,11 +207,11 @@ def _check_readable(paths: Sequence[Path], framing: Framing, training: Training)
         raise ImageError(f"{len(bad)} of {len(paths)} images cannot be used: {' | '.join(bad)}")
 
 
-def said(detector: Detector, squares: Float[np.ndarray, "b 3 s s"]) -> Said:
+def said(detector: Detector, squares: Float[np.ndarray, "b 3 s s"]) -> ArrayPrediction:
     """A detector's prediction, in NumPy."""
     prediction = detector.predict(torch.from_numpy(squares))
     restored = None if prediction.restored is None else prediction.restored.numpy()
-    return Said(prediction.maps.numpy(), prediction.scores.numpy(), restored)
+    return ArrayPrediction(prediction.maps.numpy(), prediction.scores.numpy(), restored)
 
 
 def _calibrate(

@@ -22,7 +22,7 @@ BATCH = 8
 Source = str | Path | bytes | Image.Image | np.ndarray
 
 
-class Said(NamedTuple):
+class ArrayPrediction(NamedTuple):
     """What a detector says of b squares: as a Prediction, in NumPy."""
 
     maps: Float[np.ndarray, "b s s"]
@@ -30,7 +30,7 @@ class Said(NamedTuple):
     restored: Float[np.ndarray, "b 3 s s"] | None = None
 
 
-Predict = Callable[[Float[np.ndarray, "b 3 s s"]], Said]
+Predict = Callable[[Float[np.ndarray, "b 3 s s"]], ArrayPrediction]
 
 
 class Judge:
@@ -46,7 +46,7 @@ class Judge:
     framing: Framing
     facts: dict[str, Any]
 
-    def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> Said:
+    def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> ArrayPrediction:
         """Score squares, RGB in [0, 1]."""
         raise NotImplementedError
 

@@ -38,14 +38,14 @@ def silent(stage: str, done: int, total: int, seconds_left: float) -> None:
 
 
 @runtime_checkable
-class Look(Protocol):
+class Observer(Protocol):
     """Shown a detector in the middle of its training; what it finds never reaches the fit."""
 
     def __call__(self, detector: Any, step: int, steps: int) -> None:
         """`detector` can predict, and has done `step` of `steps`."""
 
 
-LOOKS = 5
+OBSERVATIONS = 5
 """How often a training is shown, evenly over its last stage, the end excluded."""
 
 
@@ -65,7 +65,7 @@ class Training:
         max_memory: bytes of its own that the whole process may use (see `features.own_memory`); what does not fit goes
             to a file. None = 1 GB of features.
         progress: told of each step.
-        look: shown the detector in the middle of its last stage, by those that train in steps; None = nobody.
+        observer: shown the detector in the middle of its last stage, by those that train in steps; None = nobody.
     """
 
     seed: int = 0
@@ -78,7 +78,7 @@ class Training:
     identity: str = ""
     max_memory: int | None = None
     progress: Progress = field(default=silent, compare=False)
-    look: Look | None = field(default=None, compare=False)
+    observer: Observer | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda", "mps"):
@@ -147,7 +147,7 @@ class Trainer:
             weight_decay: of matrices; biases and norms have none.
             warm_up: share of the stage over which the rate rises.
             time_share: of `max_minutes` that this stage may use.
-            show: called with the step `LOOKS` times on the way, if the training has a `look`; it may predict.
+            show: called with the step, `OBSERVATIONS` times on the way, if there is an `observer`; it may predict.
 
         Raises:
             TrainingStopped: Ctrl-C; the last step is kept in the checkpoint.
@@ -180,8 +180,8 @@ class Trainer:
 
     def _show(self, show: Callable[[int], None] | None, module: nn.Module, step: int, steps: int) -> None:
         """Leave the random numbers and the mode of the module as they were."""
-        places = {round(steps * i / (LOOKS + 1)) for i in range(1, LOOKS + 1)}
-        if show is None or self.training.look is None or step not in places:
+        places = {round(steps * i / (OBSERVATIONS + 1)) for i in range(1, OBSERVATIONS + 1)}
+        if show is None or self.training.observer is None or step not in places:
             return
         with torch.random.fork_rng(devices=[]):
             show(step)
@@ -299,7 +299,7 @@ def _fast_bf16(device: str) -> bool:
     return device != "mps" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def draws(seed: int, *what: object) -> torch.Generator:
+def generator_for(seed: int, *what: object) -> torch.Generator:
     """A generator for one purpose, such as ("stage 2", step): the same whoever asks, and whatever was drawn before."""
     digest = hashlib.blake2b(repr((seed, *what)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

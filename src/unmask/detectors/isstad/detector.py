@@ -19,12 +19,12 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
-from unmask.detectors.base import Detector, one_of
+from unmask.detectors.base import Detector
 from unmask.detectors.isstad.decoder import FillingLoss, GrowingDecoder, RepairLoss, View
 from unmask.detectors.isstad.feature_tokens import FeatureSpace
 from unmask.detectors.isstad.pixel_tokens import PixelSpace
 from unmask.detectors.scoring import Fusion, top_mean
-from unmask.errors import SettingError
+from unmask.detectors.settings import one_of
 from unmask.features.maps import Images
 from unmask.training.losses import gaussian_blur
 from unmask.training.trainer import Trainer, Training
@@ -88,6 +88,7 @@ class ISSTAD(Detector):
     """
 
     name = "isstad"
+    least_images = LEAST_IMAGES
     paper = "Jin, Guo, Zhu: Incremental self-supervised learning based on transformer, arXiv 2303.17354"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "base": BASE, "paper": PAPER}
 
@@ -176,10 +177,8 @@ class ISSTAD(Detector):
 
     # --- the two stages -----------------------------------------------------------------------------------------------
 
-    def fit(self, images: Images, training: Training) -> None:
+    def _fit(self, images: Images, training: Training) -> None:
         """Learn to fill in, grow, learn to repair and to tell damage; see `Detector.fit`."""
-        if len(images) < LEAST_IMAGES:
-            raise SettingError(f"isstad needs at least {LEAST_IMAGES} normal images to learn from, got {len(images)}")
         self._build(training.seed)
         trainer = Trainer(training)
         if isinstance(self.tokens, FeatureSpace):
@@ -220,10 +219,10 @@ class ISSTAD(Detector):
         """Learn how far each term goes on normal images; from then on it can predict."""
         self.eval()
         self.fusion.learn(self._terms(view)[0] for view in self.tokens.normal_views())
-        self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
+        self.mark_fitted()
 
     def _repair(self, n: int, trainer: Trainer) -> None:
-        steps, look = self._steps(self.stage2_steps, self.stage2_epochs, n), trainer.training.look
+        steps, look = self._steps(self.stage2_steps, self.stage2_epochs, n), trainer.training.observer
 
         def show(step: int) -> None:
             self._standardise()
@@ -246,14 +245,12 @@ class ISSTAD(Detector):
 
     # --- the score ----------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
+    def _predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
         """Score images by repairing them; see `Detector.predict`."""
-        self.check_fitted()
         return self._judged(self.tokens.view(images))
 
-    def judge(self, maps: list[Tensor]) -> Prediction:
-        """Score images by their maps (features space); see `Detector.judge`."""
+    def score_maps(self, maps: list[Tensor]) -> Prediction:
+        """Score images by their maps (features space); see `Detector.score_maps`."""
         assert isinstance(self.tokens, FeatureSpace), "maps is None"  # noqa: S101
         return self._judged(self.tokens.view_of(maps))
 

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from unmask.detectors.isstad.decoder import View
 from unmask.detectors.isstad.feature_damage import damage_features
-from unmask.features.maps import Derived, Images
+from unmask.features.maps import CachedValue, Images
 from unmask.features.neighbours import Bank, sample_rows
 from unmask.features.standard_maps import StandardMaps
 from unmask.features.subspace import Subspace, principal_subspace
 from unmask.training.masking import random_hidden
-from unmask.training.trainer import Trainer, draws
+from unmask.training.trainer import Trainer, generator_for
 
 TOKEN_STRIDE = 16
 FOLDS = 4
@@ -58,7 +58,7 @@ class FeatureSpace(nn.Module):
         self.register_buffer("channel_weights", weights, persistent=False)  # each level counts the same
         self.register_buffer("subspace_mean", torch.empty(0))
         self.register_buffer("subspace_basis", torch.empty(0, dtype=torch.float16))
-        self.basis = Derived(Tensor.float)
+        self.basis = CachedValue(Tensor.float)
         self.repair_names = tuple(f"repair {stride}" for stride in strides)
         self.whole_names = tuple(f"bottleneck {stride}" for stride in strides)
         self.extra_names = (*self.whole_names, "neighbour", "deep neighbour")
@@ -84,7 +84,7 @@ class FeatureSpace(nn.Module):
         self.__dict__.pop("subspaces", None)
 
     def _fit_bottleneck(self) -> None:
-        rows = sample_rows(len(self.maps), SUBSPACE_IMAGES, draws(self.seed, "subspace"))
+        rows = sample_rows(len(self.maps), SUBSPACE_IMAGES, generator_for(self.seed, "subspace"))
         vectors = torch.cat([self._as_vectors(self.maps.of(part)) for part in rows.split(64)])
         self.subspaces = [principal_subspace(vectors[rows % FOLDS != k], self.variance_share) for k in range(FOLDS)]
         whole = principal_subspace(vectors, self.variance_share)
@@ -94,14 +94,14 @@ class FeatureSpace(nn.Module):
 
     def hidden_batch(self, step: int, size: int, mask_ratio: float) -> tuple[Tensor, Tensor]:
         """Stage 1: the rest of normal images, and which tokens to hide."""
-        generator = draws(self.seed, "stage 1", step)
+        generator = generator_for(self.seed, "stage 1", step)
         rows, subspace = self._one_fold(step, size, generator)
         tokens, _ = self._rest(self.maps.of(rows), subspace)
         return tokens, random_hidden(len(tokens), self.grid**2, mask_ratio, generator)
 
     def damaged_batch(self, step: int, size: int, target: str) -> tuple[Tensor, Tensor, Tensor]:
         """Stage 2: the rest of damaged images, of what they should be repaired to, and where they are damaged."""
-        generator = draws(self.seed, "stage 2", step)
+        generator = generator_for(self.seed, "stage 2", step)
         rows, subspace = self._one_fold(step, size, generator)
         whole = self.maps.of(rows)
         damaged, cells = damage_features(whole, generator)

@@ -18,7 +18,7 @@ from unmask.errors import SettingError, WeightsError
 from unmask.features.maps import Images, batches, encode
 from unmask.training import losses
 from unmask.training.masking import random_hidden
-from unmask.training.trainer import Trainer, draws
+from unmask.training.trainer import Trainer, generator_for
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -94,7 +94,7 @@ class PixelSpace(nn.Module):
 
     def hidden_batch(self, images: Images, step: int, size: int, mask_ratio: float, seed: int) -> tuple[Tensor, Tensor]:
         """Stage 1: random resized crops (0.2-1.0, bicubic), half of them flipped, and which patches to hide."""
-        generator = draws(seed, "stage 1", step)
+        generator = generator_for(seed, "stage 1", step)
         rows = torch.randint(len(images), (size,), generator=generator)
         stack = torch.stack([_crop(images[int(i)], generator) for i in rows])
         mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
@@ -102,7 +102,7 @@ class PixelSpace(nn.Module):
 
     def damaged_batch(self, step: int, size: int, target: str) -> tuple[Tensor, Tensor, Tensor]:
         """Stage 2: cached latents of damaged images, the patches to repair them to, and where they are damaged."""
-        rows = torch.randint(len(self.kept), (size,), generator=draws(self.seed, "stage 2", step))
+        rows = torch.randint(len(self.kept), (size,), generator=generator_for(self.seed, "stage 2", step))
         pairs = [self.drawn.pair(int(i)) for i in rows]
         wanted = [damaged if target == "input" else whole for damaged, whole, _ in pairs]
         masks = torch.stack([mask for _, _, mask in pairs]).float()
@@ -156,7 +156,7 @@ class _Versions:
         image = self.images[index // self.n]
         if index % self.n % 3 == 0:
             return image, image, torch.zeros(image.shape[1:], dtype=torch.bool)
-        generator = draws(self.seed, "damage", index)
+        generator = generator_for(self.seed, "damage", index)
         damaged, mask = synthesis.damage_image(image, generator, box=synthesis.object_box(image))
         return damaged, image, mask
 

@@ -22,8 +22,9 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unmask.detectors.base import Detector, one_of
+from unmask.detectors.base import Detector
 from unmask.detectors.scoring import top_mean
+from unmask.detectors.settings import one_of
 from unmask.detectors.ssm.feature_restorer import FeatureRestoration
 from unmask.detectors.ssm.pixel_restorer import PixelRestoration, n_learned
 from unmask.detectors.ssm.refinement import Pass, step_of
@@ -32,7 +33,7 @@ from unmask.features.maps import Images
 from unmask.training.clock import Clock
 from unmask.training.losses import gaussian_blur
 from unmask.training.masking import MASKS, check_cells, disjoint_masks
-from unmask.training.trainer import Progress, Trainer, Training, draws, silent
+from unmask.training.trainer import Progress, Trainer, Training, generator_for, silent
 from unmask.types import Prediction, Step
 
 BLOCKS = 16  # along a side: what is uncovered, or not, as a whole
@@ -101,6 +102,7 @@ class SSM(Detector):
     """
 
     name = "ssm"
+    least_images = LEAST_IMAGES
     paper = "Huang, Xu, Wang, Wang, Zhang: Self-supervised masking for unsupervised anomaly detection, arXiv 2205.06568"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "light": LIGHT, "paper": PAPER, "mvtec": MVTEC}
 
@@ -191,7 +193,7 @@ class SSM(Detector):
 
     # --- learn to restore what random masks hide ----------------------------------------------------------------------
 
-    def fit(self, images: Images, training: Training) -> None:
+    def _fit(self, images: Images, training: Training) -> None:
         """Learn to restore, then measure on normal images that were not learned from; see `Detector.fit`."""
         self.learn(images, training)
         self.settle(training.progress)
@@ -199,8 +201,6 @@ class SSM(Detector):
 
     def learn(self, images: Images, training: Training) -> None:
         """The first half of `fit`; the normal images are kept for `settle`, which other passes can follow as well."""
-        if len(images) < LEAST_IMAGES:
-            raise SettingError(f"ssm needs at least {LEAST_IMAGES} normal images to learn from, got {len(images)}")
         self._build(training.seed)
         trainer = Trainer(training, precise=True)  # bfloat16 restored pixels with 5 times the squared error
         if isinstance(self.restoration, FeatureRestoration):
@@ -211,8 +211,8 @@ class SSM(Detector):
             def show(step: int) -> None:
                 self.eval()
                 self.settle()
-                if training.look is not None:
-                    training.look(self, step, steps)
+                if training.observer is not None:
+                    training.observer(self, step, steps)
 
             self.restoration.learn(images, trainer, steps=steps, batch=self.batch, lr=self.lr, show=show)
         self.to("cpu").eval()
@@ -236,7 +236,7 @@ class SSM(Detector):
         tau = torch.tensor(self.tau) if self.tau > 0 else _quantile(joined, self.tau_quantile)
         self.keep(threshold=tau, normal_map=torch.stack([joined.mean(), joined.std()]))
         self.standardise([told(self.refine(model, seen)[-1]) for model, seen in unseen])
-        self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
+        self.mark_fitted()
 
     def standardise(self, last: list[Pass]) -> None:
         """Take the spread of the scores from the last passes over normal images."""
@@ -279,7 +279,7 @@ class SSM(Detector):
         side = self.restoration.side
         seed = int(self.mask_seed)
         return torch.stack(
-            [disjoint_masks(side, cell, MASKS, draws(seed, "pass", t, cell)) for cell in self.restoration.cells]
+            [disjoint_masks(side, cell, MASKS, generator_for(seed, "pass", t, cell)) for cell in self.restoration.cells]
         )
 
     def _weights(self) -> Float[Tensor, " k"]:
@@ -298,14 +298,12 @@ class SSM(Detector):
 
     # --- the score ----------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
+    def _predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
         """Score images by restoring what masks hide of them; see `Detector.predict`."""
-        self.check_fitted()
         return self._judged(*self.restoration.look(images))
 
-    def judge(self, maps: list[Tensor]) -> Prediction:
-        """Score images by their maps (features space); see `Detector.judge`."""
+    def score_maps(self, maps: list[Tensor]) -> Prediction:
+        """Score images by their maps (features space); see `Detector.score_maps`."""
         assert isinstance(self.restoration, FeatureRestoration), "maps is None"  # noqa: S101
         return self._judged(*self.restoration.look_at(maps))
 

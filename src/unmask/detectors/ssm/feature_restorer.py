@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from unmask.detectors.ssm.gaussian import LEAST_RIDGE, ConditionalGaussian, fit_gaussian
 from unmask.detectors.ssm.painter import Painter, paint
 from unmask.errors import SettingError
-from unmask.features.maps import Derived, Images
+from unmask.features.maps import CachedValue, Images
 from unmask.features.standard_maps import StandardMaps
 from unmask.features.subspace import Subspace
 from unmask.training.clock import Clock
-from unmask.training.trainer import Trainer, draws
+from unmask.training.trainer import Trainer, generator_for
 
 TOKEN_STRIDE = 16
 FOLDS = 4
@@ -71,14 +71,14 @@ class FeatureRestoration(nn.Module):
         self.register_buffer("gaussian_basis", torch.empty(0, dtype=torch.float16))
         self.register_buffer("ridge", torch.empty(0))
         self.register_buffer("brush", torch.empty(0, dtype=torch.float16))
-        self.gaussian = Derived(self._gaussian)
+        self.gaussian = CachedValue(self._gaussian)
 
     # --- learning ---------------------------------------------------------------------------------------------------
 
     def learn(self, images: Images, trainer: Trainer) -> None:
         """Encode all images once; fit a Gaussian to all of them, and one without each fold."""
         self.maps.learn(images, trainer.training)
-        order = torch.randperm(len(images), generator=draws(trainer.training.seed, "gaussian"))[:MOST_IMAGES]
+        order = torch.randperm(len(images), generator=generator_for(trainer.training.seed, "gaussian"))[:MOST_IMAGES]
         self.vectors = torch.cat([self._vectors(self.maps.of(rows)) for rows in order.split(64)])
         self.maps.forget()
         fold = torch.arange(len(self.vectors)) % FOLDS

@@ -15,7 +15,7 @@ from unmask.features import backbones
 from unmask.features.maps import Images, encode
 from unmask.training import losses
 from unmask.training.masking import MASKS, disjoint_masks
-from unmask.training.trainer import Trainer, draws
+from unmask.training.trainer import Trainer, generator_for
 
 ASIDE = 5  # every fifth image is not learned from: tau and the spread of the scores come from these
 NAMES = {"pixels": ("gradients",), "features": ("features",), "both": ("gradients", "features")}
@@ -86,7 +86,7 @@ class PixelRestoration(nn.Module):
         learned = torch.arange(len(images))[torch.arange(len(images)) % ASIDE != 0]
 
         def triplets(step: int) -> tuple[Tensor, Tensor]:
-            generator = draws(trainer.training.seed, "triplets", step)
+            generator = generator_for(trainer.training.seed, "triplets", step)
             cell = self.cells[int(torch.randint(len(self.cells), (), generator=generator))]
             visible = disjoint_masks(self.side, cell, MASKS, generator)
             rows = learned[torch.randint(len(learned), (batch,), generator=generator)]
