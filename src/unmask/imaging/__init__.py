@@ -2,6 +2,7 @@
 
 images.py      bytes to float32 RGB, resizing, and the pictures that a report shows
 decoding.py    image files to arrays of 8 bits, 16 bits or floats, upright
+fingerprints.py  what tells one picture from another
 tiling.py      an image of any size to squares for a detector, and their maps back to one map
 components.py  connected regions of a mask
 """
