@@ -1,67 +1,100 @@
 """unmask: learn what good images look like, then show what does not belong in a new one.
 
     >>> import unmask
-    >>> inspector = unmask.load("bottle.unmask")      # doctest: +SKIP
+    >>> inspector = unmask.fit("photos")              # doctest: +SKIP
     >>> result = inspector.inspect("new_part.png")    # doctest: +SKIP
     >>> result.is_anomalous, result.regions           # doctest: +SKIP
+    >>> inspector.save("part.unmask")                 # doctest: +SKIP
+    >>> inspector = unmask.load("part.unmask")        # doctest: +SKIP
 
-Importing this package imports neither torch nor NumPy.
+Importing this package, or any of its public names but `fit`, imports no torch.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from unmask.errors import DependencyError, SettingError, UnmaskError
+from unmask.errors import (
+    CalibrationError,
+    DatasetError,
+    DependencyError,
+    ForeignError,
+    ImageError,
+    ModelFileError,
+    NotFittedError,
+    SettingError,
+    TrainingStopped,
+    UnmaskError,
+    WeightsError,
+)
 
 if TYPE_CHECKING:
-    from unmask.inspection.judging import Judge
-    from unmask.types import AnomalyResult, Region
+    from unmask.datasets import load as load_dataset
+    from unmask.evaluation.evaluate import evaluate
+    from unmask.inspection.calibration import Calibration
+    from unmask.inspection.fitting import fit
+    from unmask.inspection.inspector import Inspector
+    from unmask.inspection.loading import load
+    from unmask.types import AnomalyResult, FailedImage, Region
 
 __version__ = "0.1.0"
-__all__ = ["AnomalyResult", "Region", "UnmaskError", "__version__", "load"]
+
+__all__ = [
+    "AnomalyResult",
+    "Calibration",
+    "CalibrationError",
+    "DatasetError",
+    "DependencyError",
+    "FailedImage",
+    "ForeignError",
+    "ImageError",
+    "Inspector",
+    "ModelFileError",
+    "NotFittedError",
+    "Region",
+    "SettingError",
+    "TrainingStopped",
+    "UnmaskError",
+    "WeightsError",
+    "__version__",
+    "evaluate",
+    "fit",
+    "load",
+    "load_dataset",
+]
+
+_HOMES = {
+    "AnomalyResult": "types",
+    "Calibration": "inspection.calibration",
+    "FailedImage": "types",
+    "Inspector": "inspection.inspector",
+    "Region": "types",
+    "evaluate": "evaluation.evaluate",
+    "fit": "inspection.fitting",
+    "load": "inspection.loading",
+    "load_dataset": "datasets:load",
+}
+"""Where the public names live; each is imported when it is first asked for."""
 
 
 def __getattr__(name: str) -> Any:
-    """The result types, imported when they are asked for: `unmask --help` needs no NumPy."""
-    if name in ("AnomalyResult", "Region"):
-        from unmask import types
-
-        return getattr(types, name)
-    raise AttributeError(f"module 'unmask' has no attribute {name!r}")
-
-
-def load(path: str | Path, *, explain: bool = False) -> Judge:
-    """Open a model file, without torch where that is possible.
-
-    Args:
-        path: a file written by `unmask fit` (.unmask) or by `unmask export` (.onnx, .xml). Of a .unmask file, the
-            export that lies beside it under the same name is taken, if it was made from it.
-        explain: verdicts are to tell their steps, which needs the .unmask file and torch.
-
-    Returns:
-        What judges images: `inspect`, `inspect_many`.
-
-    Raises:
-        ModelFileError: the file is damaged, something else, or newer than this version.
-        DependencyError: torch (the extra `train`) is not installed and there is no export.
-        SettingError: an exported model is to explain itself.
-    """
-    from unmask.inspection.exported import SUFFIXES, Runtime
-
-    path = Path(path)
-    if path.suffix in SUFFIXES:
-        if explain:
-            raise SettingError(f"{path} was exported and cannot explain itself; give the .unmask file it came from")
-        return Runtime.load(path)
-    if not explain and (exported := Runtime.beside(path)) is not None:
-        return exported
+    """A public name, imported on demand: `unmask --help` needs no NumPy, and `unmask.load` no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unmask' has no attribute {name!r}")
+    module, _, other = _HOMES[name].partition(":")
     try:
-        from unmask.inspection.inspector import Inspector
+        found = getattr(import_module(f"unmask.{module}"), other or name)
     except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("unmask"):
+            raise
         raise DependencyError(
-            f"{path} needs {error.name}, which is not installed; run: pip install 'unmask[train]', or where that is "
-            f"installed: unmask export {path}, and take the .onnx file"
+            f"unmask.{name} needs {error.name}, which is not installed; run: pip install 'unmask[train]'"
         ) from error
-    return Inspector.load(path)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """The public names, imported or not."""
+    return sorted({*globals(), *__all__})

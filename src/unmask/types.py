@@ -6,9 +6,9 @@ is in [0, 1]; a higher score is more anomalous.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -73,6 +73,20 @@ class Prediction(NamedTuple):
     restored: Float[Tensor, "b 3 s s"] | None = None
 
 
+class ArrayPrediction(NamedTuple):
+    """The same as `Prediction`, in NumPy: what everything behind a detector works on.
+
+    Attributes:
+        maps: (b, s, s) anomaly of each pixel.
+        scores: (b,) anomaly of each image.
+        restored: (b, 3, s, s) the image as the detector would have it, in [0, 1]; None where it has none.
+    """
+
+    maps: Float[np.ndarray, "b s s"]
+    scores: Float[np.ndarray, " b"]
+    restored: Float[np.ndarray, "b 3 s s"] | None = None
+
+
 class Step(NamedTuple):
     """One step of how a detector came to its map, as it tells it: for one image of s x s pixels.
 
@@ -118,6 +132,10 @@ class Region:
     peak_at: tuple[int, int]
 
 
+RESULT_VERSION = 1
+"""Of the plain values that `to_dict` gives; raised when a name or a meaning changes."""
+
+
 @dataclass(frozen=True, eq=False)
 class AnomalyResult:
     """The verdict on one image of h x w pixels.
@@ -131,10 +149,10 @@ class AnomalyResult:
         mask: (h, w) map > pixel_threshold.
         regions: the mask's connected regions, the highest peak first.
         restored: (h, w, 3) uint8, the image as it should have been, or None where the detector restores none.
-        milliseconds: time of each step ("decode", "predict", "regions") and their "total"; that of an explanation, a
-            second look, is not counted.
+        milliseconds: time of each step ("decode", "predict", "regions") and their "total"; that of an explanation is
+            not counted.
         path: where the image came from, when it came from a file.
-        explanation: the steps that led to the map, in order; empty if not asked for, or if the detector tells none.
+        explanation: the steps that led to the map, in order; empty if not asked for, or if the detector has none.
     """
 
     score: float
@@ -148,3 +166,47 @@ class AnomalyResult:
     milliseconds: dict[str, float] = field(default_factory=dict)
     path: Path | None = None
     explanation: tuple[Frame, ...] = ()
+
+    @property
+    def error(self) -> None:
+        """None: this image was judged. A `FailedImage` has its reason here."""
+        return
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without map and pictures; a box is (x0, y0, x1, y1) in pixels, end excluded."""
+        return {
+            "version": RESULT_VERSION,
+            "path": None if self.path is None else str(self.path),
+            "error": None,
+            "score": self.score,
+            "threshold": self.threshold,
+            "is_anomalous": self.is_anomalous,
+            "regions": [asdict(region) for region in self.regions],
+            "milliseconds": self.milliseconds,
+        }
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    """An image that could not be judged. It has no verdict: it is neither good nor anomalous.
+
+    Attributes:
+        error: why, in one line.
+        path: where the image came from, when it came from a file.
+    """
+
+    error: str
+    path: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with the names of `AnomalyResult.to_dict`; there is no score and no verdict."""
+        return {
+            "version": RESULT_VERSION,
+            "path": None if self.path is None else str(self.path),
+            "error": self.error,
+            "score": None,
+            "threshold": None,
+            "is_anomalous": None,
+            "regions": [],
+            "milliseconds": {},
+        }

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import psutil
 
-from unmask.inspection.judging import Judge
+from unmask.inspection.inspector import Inspector
 
 WARM_UP, TIMED = 3, 100
 RAPL = Path("/sys/class/powercap")  # the energy counters that Linux shows of Intel's and AMD's processors
 
 
-def timed(judge: Judge, paths: Sequence[Path]) -> dict[str, float]:
+def timed(inspector: Inspector, paths: Sequence[Path]) -> dict[str, float]:
     """Median and 95th percentile of one image at a time, as at a line, decoding included; a few to warm up first."""
     for path in paths[:WARM_UP]:
-        judge.inspect(path)
-    return percentiles(list(_each(judge, paths[:TIMED])))
+        inspector.inspect(path)
+    return percentiles(list(_each(inspector, paths[:TIMED])))
 
 
 def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
@@ -35,10 +35,10 @@ def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
     return {"ms_p50": round(float(p50), 2), "ms_p95": round(float(p95), 2)}
 
 
-def _each(judge: Judge, paths: Sequence[Path]) -> Iterator[float]:
+def _each(inspector: Inspector, paths: Sequence[Path]) -> Iterator[float]:
     for path in paths:
         start = time.perf_counter()
-        judge.inspect(path)
+        inspector.inspect(path)
         yield 1000 * (time.perf_counter() - start)
 
 

@@ -81,7 +81,7 @@ class Maps:
     def calibrate(self, held_out: Sequence[Path], rate: float) -> Calibration:
         """From held-out normal images, as with our own detectors."""
         whole = [Disturbed(path, "none") for path in held_out]
-        return Calibration.from_normals([self.scores[one] for one in whole], (self._sized(one) for one in whole), rate)
+        return Calibration.from_normals(((self.scores[one], self._sized(one)) for one in whole), rate)
 
     def results(self, wanted: Iterable[Disturbed], calibration: Calibration) -> Iterator[AnomalyResult]:
         """The verdicts, maps at the size of their images."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,9 @@ from jaxtyping import Bool, Float
 
 from unmask.detectors import Detector
 from unmask.evaluation import metrics
-from unmask.imaging.tiling import Framing
-from unmask.inspection.inspector import said
-from unmask.inspection.judging import framed_and_judged
+from unmask.imaging.tiling import Tiling
+from unmask.inspection.scoring import Reading, score_or_raise
+from unmask.inspection.torch_backend import TorchBackend
 from unmask.types import Sample
 
 
@@ -39,8 +38,9 @@ class LeakObserver:
     def __call__(self, detector: Detector, step: int, steps: int) -> None:
         """Keep the image AUROC of a detector that is at `step` of `steps`."""
         start = time.monotonic()
-        judged = framed_and_judged(partial(said, detector), Framing(detector.image_size), self.paths)
-        scores = np.array([one.score for _, framed, _ in judged for one in framed])
+        reading = Reading(Tiling(detector.image_size))
+        scored = score_or_raise(TorchBackend(detector).predict, reading, self.paths)
+        scores = np.array([one.score for one in scored])
         self.seen.append({"step": step, "steps": steps, "image_auroc": metrics.auroc(scores, self.labels)})
         self.seconds += time.monotonic() - start
 

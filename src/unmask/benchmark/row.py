@@ -123,15 +123,7 @@ def _own(job: Job, split: Split, looks: leaks.LeakObserver, folder: Path) -> Fit
     """Fit one of our detectors, write its model file, and judge by what the file holds, as users do."""
     energy = Energy()
     training = Training(seed=job.seed, device="cpu", observer=looks) if job.show_leaks else Training(seed=job.seed)
-    inspector = Inspector.train(
-        split.normals,
-        split.held_out,
-        detector=job.detector,
-        preset=job.preset,
-        settings=job.settings,
-        training=training,
-        source=split.name,
-    )
+    inspector = Inspector.fit(split, detector=job.detector, preset=job.preset, settings=job.settings, training=training)
     facts = {
         "params": inspector.detector.params(),
         "fit_seconds": round(inspector.facts["fit_seconds"] - looks.seconds, 1),
@@ -141,7 +133,7 @@ def _own(job: Job, split: Split, looks: leaks.LeakObserver, folder: Path) -> Fit
     }
     model = folder / "model.unmask"
     inspector.save(model)
-    inspector = Inspector.load(model)
+    inspector = Inspector.load(model, backend="torch")
     energy = Energy()
     timing = timed(inspector, [sample.path for sample in split.test])
     facts |= {"model_mb": round(model.stat().st_size / 1e6, 2), **timing, "timed_joules": energy.joules()}

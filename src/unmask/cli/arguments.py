@@ -1,4 +1,4 @@
-"""What the commands share: checks before long work, loading, and the words for what is missing."""
+"""What the commands share: checks before long work, loading, and what to say where something is missing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unmask.cli.console import note
-from unmask.errors import DependencyError, SettingError
+from unmask.errors import DatasetError, DependencyError, SettingError
 
 if TYPE_CHECKING:
-    from unmask.inspection.judging import Judge
     from unmask.types import Split
 
 
 @contextmanager
 def needs_torch() -> Iterator[None]:
-    """Say what to install where torch or its company is missing."""
+    """Say what to install where torch or a package of the extra `train` is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -27,11 +26,11 @@ def needs_torch() -> Iterator[None]:
         ) from error
 
 
-def loaded(source: Path, seed: int) -> Split:
-    """A data set, after a word about what was found."""
+def load_dataset(source: Path, seed: int, groups: str | None = None) -> Split:
+    """A data set, after a line about what was found."""
     from unmask.datasets import load
 
-    split = load(source, seed=seed)
+    split = load(source, seed=seed, groups=groups)
     counts = f"{len(split.normals)} good images to learn from, {len(split.held_out)} held out"
     note(f"{split.name}: {split.layout}; {counts}, {len(split.test)} to test on.")
     for warning in split.warnings:
@@ -39,15 +38,24 @@ def loaded(source: Path, seed: int) -> Split:
     return split
 
 
-def opened(model: Path, *, explain: bool = False) -> Judge:
-    """By the runtime where it can, without torch; with torch where steps are to be told."""
-    from unmask import load
+def image_files(given: list[Path]) -> list[Path]:
+    """Image files, and those in folders.
 
-    return load(model, explain=explain)
+    Raises:
+        DatasetError: there are none.
+    """
+    from unmask.imaging.images import list_images
+
+    found: list[Path] = []
+    for path in given:
+        found += list_images(path, recursive=True) if path.is_dir() else [path]
+    if not found:
+        raise DatasetError(f"no images in {given[0]}; give image files or folders of them")
+    return found
 
 
 def check_writable(place: Path | None) -> None:
-    """Before hours of work, not after them."""
+    """Raise SettingError where a file cannot be written: before hours of work, not after them."""
     if place is None:
         return
     nearest = next(path for path in (place.resolve(), *place.resolve().parents) if path.exists())
@@ -55,7 +63,7 @@ def check_writable(place: Path | None) -> None:
         raise SettingError(f"{place} cannot be written: {nearest} does not allow it; give another place")
 
 
-def pairs_of(settings: list[str] | None) -> dict[str, str]:
+def settings_in(settings: list[str] | None) -> dict[str, str]:
     """NAME=VALUE as a mapping."""
     pairs = [text.partition("=") for text in settings or []]
     if wrong := [name for name, sign, _ in pairs if not sign]:

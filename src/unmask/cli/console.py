@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -68,3 +69,9 @@ def shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return " - ".join(shown(one) for one in value)
     return "-" if value is None else str(value)
+
+
+def megabytes(path: Path) -> float:
+    """A model's size on the disk, with the weights that lie beside an .xml file."""
+    files = {path, path.with_suffix(".bin") if path.suffix == ".xml" else path}
+    return sum(file.stat().st_size for file in files) / 1e6

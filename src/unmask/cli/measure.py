@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unmask.cli.arguments import check_writable, loaded, needs_torch, opened, pairs_of
+from unmask.cli.arguments import check_writable, load_dataset, needs_torch, settings_in
 from unmask.cli.console import console, note, shown
 from unmask.errors import SettingError
 
@@ -27,8 +27,10 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled test images, once, at the threshold it already has."""
     check_writable(report)
-    inspector = opened(model)
-    split = loaded(dataset, inspector.facts["seed"])
+    from unmask import load
+
+    inspector = load(model)
+    split = load_dataset(dataset, inspector.facts["seed"])
     from rich.progress import track
 
     from unmask.evaluation.evaluate import evaluate as measure
@@ -84,7 +86,7 @@ def bench(
         from unmask.benchmark.methods import methods_of
         from unmask.detectors import DETECTORS
 
-        methods = methods_of(detectors or [one.name for one in DETECTORS], preset, pairs_of(settings))
+        methods = methods_of(detectors or [one.name for one in DETECTORS], preset, settings_in(settings))
         if side_by_side is not None:
             galleries.two_of([method._asdict() for method in methods], side_by_side, [])
         place = _place(on, jobs)

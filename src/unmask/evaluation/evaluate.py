@@ -16,7 +16,7 @@ from unmask.errors import DatasetError
 from unmask.evaluation import metrics
 from unmask.imaging import images
 from unmask.inspection.calibration import Calibration
-from unmask.inspection.judging import Judge
+from unmask.inspection.inspector import Inspector
 from unmask.report.charts import Chart
 from unmask.report.page import Summary, write_report
 from unmask.types import AnomalyResult, Sample, Split
@@ -126,7 +126,7 @@ def size_groups(areas: Float[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
 
 
 def evaluate(
-    inspector: Judge,
+    inspector: Inspector,
     split: Split,
     report: Path | None = None,
     *,

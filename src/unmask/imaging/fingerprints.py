@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from jaxtyping import Float
 
 
-def content_hash(image: Float[np.ndarray, "3 h w"]) -> str:
-    """Sixteen hexadecimal digits of an image's decoded pixels: equal pictures have equal hashes in every file format.
+def content_hash(pixels: np.ndarray) -> str:
+    """Sixteen hexadecimal digits of an image's pixel values: equal pictures have equal hashes in every lossless format.
 
     Args:
-        image: RGB float32 in [0, 1], as `images.decode` gives it.
+        pixels: (h, w) or (h, w, c) as `images.pixels_of` gives them; grey is equal to the same grey in three channels.
     """
-    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=8)
-    digest.update(np.ascontiguousarray(image).data)
+    if pixels.ndim == 2 or pixels.shape[-1] == 1:
+        pixels = np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=-1)
+    digest = hashlib.blake2b(f"{pixels.dtype} {pixels.shape}".encode(), digest_size=8)
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from PIL import Image
 from unmask.errors import DatasetError, ImageError
 from unmask.imaging.components import eroded
 from unmask.imaging.decoding import file_pixels, file_size, pillow_pixels
+from unmask.imaging.intensity import IntensityRange
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 # Dark to bright with lightness rising all the way, so that the map also reads in grey and to the colour-blind.
@@ -27,11 +28,15 @@ HEAT_ANCHORS = np.array(
         (252, 255, 164),
     ]
 )
+MAX_PIXELS = 100_000_000
+Source = str | Path | bytes | Image.Image | np.ndarray
+"""Whatever holds one image."""
+
 CONTOUR = (0, 230, 255)  # a blue-green that the heat colours do not hold
 
 
 def decode(
-    source: str | Path | bytes | Image.Image | np.ndarray, *, max_pixels: int = 100_000_000
+    source: Source, *, max_pixels: int = MAX_PIXELS, intensity: IntensityRange | None = None
 ) -> Float[np.ndarray, "3 h w"]:
     """Decode one image; of an animation or a multi-page file, the first frame.
 
@@ -44,6 +49,7 @@ def decode(
             (h, w, 3) or (h, w, 4) that is uint8, uint16 or float in [0, 1]. (Pillow holds 16-bit colour in 8
             bits: give the file instead.)
         max_pixels: a larger image is refused from its header, before its pixels are decoded.
+        intensity: which values become 0 and 1; None = the whole range of the kind of number, and 0 to 1 of floats.
 
     Returns:
         (3, h, w) float32 RGB in [0, 1].
@@ -51,15 +57,32 @@ def decode(
     Raises:
         ImageError: the image is damaged, foreign, too large, or of a kind whose range is unknown.
     """
+    pixels, name = pixels_of(source, max_pixels)
+    return planes(pixels, name, intensity)
+
+
+def pixels_of(source: Source, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, str]:
+    """An image's pixel values as its source holds them, (h, w) or (h, w, c), and its name for messages.
+
+    Raises:
+        ImageError: the image is damaged, foreign or too large.
+    """
     if isinstance(source, np.ndarray):
-        pixels, name = source, "the array"
         if source.ndim >= 2 and source.shape[0] * source.shape[1] > max_pixels:
             raise ImageError(f"the array has shape {source.shape}, the limit is {max_pixels} pixels; crop it")
-    elif isinstance(source, Image.Image):
-        pixels, name = pillow_pixels(source, max_pixels), "the Pillow image"
-    else:
-        pixels, name = file_pixels(source, max_pixels)
-    return _planes(_unit(pixels, name), name)
+        return source, "the array"
+    if isinstance(source, Image.Image):
+        return pillow_pixels(source, max_pixels), "the Pillow image"
+    return file_pixels(source, max_pixels)
+
+
+def planes(pixels: np.ndarray, name: str, intensity: IntensityRange | None = None) -> Float[np.ndarray, "3 h w"]:
+    """Pixel values, as `pixels_of` gives them, as RGB float32 in [0, 1].
+
+    Raises:
+        ImageError: their range is unknown, or their shape is not that of an image.
+    """
+    return _planes(_unit(pixels, name, intensity), name)
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
@@ -163,18 +186,28 @@ def overlay(
     return blend
 
 
-def _unit(pixels: np.ndarray, name: str) -> Float[np.ndarray, "..."]:
+def _unit(pixels: np.ndarray, name: str, intensity: IntensityRange | None) -> Float[np.ndarray, "..."]:
     """Bring pixel values to float32 in [0, 1], or say why their range is unknown."""
+    if pixels.dtype.kind == "f" and pixels.size and not np.isfinite(pixels).all():
+        raise ImageError(f"{name}: holds NaN or infinite values; fill or crop them")
+    if intensity is not None and (pixels.dtype == np.uint16 if not intensity.given else pixels.dtype.kind in "iuf"):
+        return _scaled(pixels, name, intensity)
     if pixels.dtype in (np.uint8, np.uint16):
         return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
     if pixels.dtype.kind != "f":
-        raise ImageError(f"{name}: {pixels.dtype} has no known range; give 8 or 16 bit unsigned, or float in [0, 1]")
-    if pixels.size and not np.isfinite(pixels).all():
-        raise ImageError(f"{name}: holds NaN or infinite values; fill or crop them")
+        raise ImageError(f"{name}: {pixels.dtype} has no known range; give an intensity range, or 8 or 16 bit unsigned")
     if pixels.size and (pixels.min() < 0 or pixels.max() > 1):
         span = f"[{pixels.min():.4g}, {pixels.max():.4g}]"
-        raise ImageError(f"{name}: float values in {span}, wanted [0, 1]; divide all images by the same full scale")
+        raise ImageError(f"{name}: float values in {span}, wanted [0, 1]; give an intensity range that holds them all")
     return pixels.astype(np.float32)
+
+
+def _scaled(pixels: np.ndarray, name: str, intensity: IntensityRange) -> Float[np.ndarray, "..."]:
+    """Colours by the intensity range; alpha by the range of its kind, for no camera wrote it."""
+    if pixels.ndim != 3 or pixels.shape[2] != 4:
+        return intensity.scaled(pixels, name)
+    alpha = _unit(pixels[..., 3:], name, None)
+    return np.concatenate([intensity.scaled(pixels[..., :3], name), alpha], axis=-1)
 
 
 def _planes(pixels: Float[np.ndarray, "..."], name: str) -> Float[np.ndarray, "3 h w"]:

@@ -1,8 +1,8 @@
-"""How an image of any size becomes squares for a detector, and how their maps become its own map. NumPy only.
+"""How an image of any size becomes squares for a detector (`split`), and how their maps become its own map (`merge`).
 
 An image is reduced to its region of interest, if there is one. What is left is squashed into one square, fitted
 into one with a margin, cropped to one, or cut into tiles that overlap, each of which becomes a square. Maps go the
-same way back; where tiles overlap, their maps are blended, so that no seam shows.
+same way back; where tiles overlap, their maps are blended, so that no seam shows. NumPy only, and nothing is kept.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from unmask.errors import ImageError, SettingError
 from unmask.imaging.images import decode, resize, resize_map
 
-WAYS = ("squash", "fit", "crop")
+RESIZES = ("squash", "fit", "crop")
 LARGEST_MASK = 1024  # pixels of the longer side of a mask that a model file keeps
 LEAST_TILE = 32
 BLANK = 0.5  # grey: what a detector sees outside a masked region, the same in every image
@@ -31,7 +31,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Framing:
+class Tiling:
     """The way from an image to squares, kept in the model file.
 
     Attributes:
@@ -55,43 +55,32 @@ class Framing:
     mask: str | None = None
 
     def __post_init__(self) -> None:
-        if self.resize not in WAYS:
-            raise SettingError(f"resize={self.resize} is unknown; give {', '.join(WAYS[:-1])} or {WAYS[-1]}")
+        if self.resize not in RESIZES:
+            raise SettingError(f"resize={self.resize} is unknown; give {', '.join(RESIZES[:-1])} or {RESIZES[-1]}")
         if self.tile is not None and self.tile < LEAST_TILE:
             raise SettingError(f"a tile of {self.tile} pixels is too small to show anything; give {LEAST_TILE} or more")
         if self.tile is not None and self.resize != "squash":
-            raise SettingError(
-                f"tiles are square, so --resize {self.resize} means nothing with --tile; give one of them"
-            )
+            raise SettingError(f"resize={self.resize} has no effect on tiles, which are square; give one of them")
         if not 0 <= self.overlap <= 0.5:
             raise SettingError(f"an overlap of {self.overlap:g} is not in [0, 0.5]; 0.25 suits most")
         if self.box and not (0 <= self.box[0] < self.box[2] and 0 <= self.box[1] < self.box[3]):
             raise SettingError(f"the region {','.join(map(str, self.box))} is empty; give x0,y0,x1,y1 in pixels")
 
-    def frame(self, image: Float[np.ndarray, "3 h w"], name: str = "the image") -> Framed:
-        """Lay the squares of one image out.
-
-        Args:
-            image: in [0, 1].
-            name: for messages.
-
-        Raises:
-            ImageError: the region of interest does not lie in the image.
-        """
-        return Framed(self, image, name)
-
-    def squares_of(self, h: int, w: int) -> int:
-        """How many squares an image of h x w pixels becomes."""
-        if self.tile is None:
-            return 1
-        x0, y0, x1, y1 = self.region(h, w)
-        return len(self.starts(y1 - y0)) * len(self.starts(x1 - x0))
+    @property
+    def is_whole(self) -> bool:
+        """Whether one square shows the whole image, without a region of interest, a margin or a crop."""
+        return self.tile is None and self.resize == "squash" and self.box is None and self.mask is None
 
     def region(self, h: int, w: int, name: str = "the image") -> Box:
         """What is judged of an image of h x w pixels, as a box.
 
+        Args:
+            h: height of the image.
+            w: width of the image.
+            name: of the image, for messages.
+
         Raises:
-            ImageError: it does not lie in the image.
+            ImageError: the region of interest does not lie in the image, or is smaller than one of its pixels.
         """
         if self.box is not None:
             if self.box[2] > w or self.box[3] > h:
@@ -101,143 +90,103 @@ class Framing:
         if self.mask is None:
             return 0, 0, w, h
         inside = self.inside(h, w)
+        if not inside.any():
+            raise ImageError(f"{name}: the region of interest covers none of its {w} x {h} pixels; paint a larger one")
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
     def inside(self, h: int, w: int) -> Bool[np.ndarray, "h w"]:
-        """The mask at the size of an image."""
+        """Which pixels of an image of h x w are in the mask; a pixel that the mask touches is."""
         assert self._mask is not None  # noqa: S101 - asked only where there is one
-        return np.asarray(Image.fromarray(self._mask).resize((w, h), Image.Resampling.NEAREST)) > 127
+        return _resized_mask(self._mask, h, w)
 
     def starts(self, length: int) -> list[int]:
         """Where tiles begin along a side: evenly spread, the first at 0 and the last flush with the end."""
-        assert self.tile is not None  # noqa: S101
+        assert self.tile is not None  # noqa: S101 - asked only where there are tiles
         step = self.tile * (1 - self.overlap)
         count = 1 + max(0, math.ceil((length - self.tile) / step))
         return [round(i * (length - self.tile) / max(1, count - 1)) for i in range(count)]
 
+    def corners(self, h: int, w: int) -> list[tuple[int, int]]:
+        """(y, x) of every tile in the region of interest of an image, relative to the region; one corner if whole."""
+        if self.tile is None:
+            return [(0, 0)]
+        x0, y0, x1, y1 = self.region(h, w)
+        return [(y, x) for y in self.starts(y1 - y0) for x in self.starts(x1 - x0)]
+
     @cached_property
-    def _mask(self) -> UInt8[np.ndarray, "mh mw"] | None:
+    def _mask(self) -> Bool[np.ndarray, "mh mw"] | None:
         if self.mask is None:
             return None
         with Image.open(io.BytesIO(base64.b64decode(self.mask)), formats=("PNG",)) as picture:
-            return np.asarray(picture.convert("L"))
+            return np.asarray(picture.convert("L")) > 127
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        box = None if self.box is None else list(self.box)
-        kept = {"size": self.size, "resize": self.resize, "tile": self.tile, "overlap": self.overlap}
-        return {**kept, "box": box, "mask": self.mask}
+        return {**asdict(self), "box": None if self.box is None else list(self.box)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Framing:
+    def from_dict(cls, values: Mapping[str, Any]) -> Tiling:
         """The inverse of `to_dict`."""
         box = values.get("box")
         return cls(**{**values, "box": None if box is None else tuple(box)})
 
 
-class Framed:
-    """One image on its way through a detector.
+def split(
+    image: Float[np.ndarray, "3 h w"], tiling: Tiling, name: str = "the image"
+) -> Iterator[Float[np.ndarray, "3 s s"]]:
+    """Cut an image into squares of `tiling.size` pixels, one at a time, in the order of `Tiling.corners`.
 
-    Attributes:
-        best: the square that scored highest so far, and the size (h, w) at which it looks natural.
-        restored: the image as the detector would have it, (3, s, s); None where it has none or sees only a part.
+    Args:
+        image: RGB in [0, 1].
+        tiling: how.
+        name: of the image, for messages.
+
+    Raises:
+        ImageError: the region of interest does not lie in the image.
     """
+    h, w = image.shape[1:]
+    x0, y0, x1, y1 = tiling.region(h, w, name)
+    part = image[:, y0:y1, x0:x1]
+    if tiling.mask is not None:
+        part = np.where(tiling.inside(h, w)[y0:y1, x0:x1], part, np.float32(BLANK))
+    if tiling.tile is None:
+        yield _into_square(part, tiling.size, tiling.resize)
+        return
+    for y, x in tiling.corners(h, w):
+        yield resize(_tile(part, y, x, tiling.tile), tiling.size, tiling.size)
 
-    def __init__(self, framing: Framing, image: Float[np.ndarray, "3 h w"], name: str) -> None:
-        self.framing = framing
-        self.h, self.w = image.shape[1:]
-        self.box = framing.region(self.h, self.w, name)
-        x0, y0, x1, y1 = self.box
-        part = image[:, y0:y1, x0:x1]
-        if framing.mask is not None:
-            part = np.where(framing.inside(self.h, self.w)[y0:y1, x0:x1], part, np.float32(BLANK))
-        self.inner = part.shape[1], part.shape[2]
-        self.best: tuple[np.ndarray, tuple[int, int]] | None = None
-        self.restored: np.ndarray | None = None
-        self.score = -math.inf
-        self._taken = 0
-        if framing.tile is None:
-            self._square: np.ndarray | None = _into_square(part, framing.size, framing.resize)
-        else:
-            self._square, self._part = None, part
-            self._corners = [(y, x) for y in framing.starts(self.inner[0]) for x in framing.starts(self.inner[1])]
-            self._sum = np.zeros(self.inner, np.float32)
 
-    def squares(self) -> Iterator[Float[np.ndarray, "3 s s"]]:
-        """The squares in order; `add` wants what a detector says of each in the same order."""
-        return (self.square(i) for i in range(1 if self._square is not None else len(self._corners)))
+def merge(maps: Iterable[Float[np.ndarray, "s s"]], tiling: Tiling, h: int, w: int) -> Float[np.ndarray, "h w"]:
+    """Join the maps of an image's squares into its own map; where nothing was judged it has its least value.
 
-    def square(self, number: int) -> Float[np.ndarray, "3 s s"]:
-        """One of the squares."""
-        if self._square is not None:
-            return self._square
-        return _into_square(self._tile(*self._corners[number]), self.framing.size, "squash")
-
-    def add(
-        self, square: np.ndarray, anomaly: Float[np.ndarray, "s s"], score: float, restored: np.ndarray | None
-    ) -> None:
-        """Take in what was said of the next square."""
-        if score > self.score or self.best is None:
-            whole = self.framing.tile is None and self.framing.resize == "squash"
-            self.best = square, (self.inner if whole else square.shape[1:])
-        self.score = max(self.score, score)
-        if self.framing.tile is None:
-            self._sum = _out_of_square(anomaly, *self.inner, self.framing.resize)
-            alone = self.inner == (self.h, self.w) and self.framing.mask is None
-            if restored is not None and alone and self.framing.resize == "squash":
-                self.restored = restored
-        else:
-            self._blend(*self._corners[self._taken], anomaly)
-        self._taken += 1
-
-    def map(self) -> Float[np.ndarray, "h w"]:
-        """The image's map, once all squares are added; where nothing was judged it has its least value.
-
-        Ask for it once: the weights are divided out in place, for a second map of a large image is a lot of memory.
-        """
-        found = self._sum
-        if self.framing.tile is not None:
-            found /= self._weights(0)[:, None]
-            found /= self._weights(1)
-        x0, y0, x1, y1 = self.box
-        if self.framing.mask is not None:
-            inside = self.framing.inside(self.h, self.w)[y0:y1, x0:x1]
-            found = np.where(inside, found, found[inside].min())
-        if (x1 - x0, y1 - y0) == (self.w, self.h):
-            return found
-        whole = np.full((self.h, self.w), found.min(), np.float32)
-        whole[y0:y1, x0:x1] = found
-        return whole
-
-    def _tile(self, y: int, x: int) -> Float[np.ndarray, "3 t t"]:
-        side = self.framing.tile or 0
-        tile = self._part[:, y : y + side, x : x + side]
-        missing = [(0, 0), *((0, side - n) for n in tile.shape[1:])]
-        return np.pad(tile, missing, mode="edge") if any(after for _, after in missing) else tile
-
-    def _blend(self, y: int, x: int, anomaly: Float[np.ndarray, "s s"]) -> None:
-        side = self.framing.tile or 0
-        ramp = _ramp(side)
-        weighted = resize_map(anomaly, side, side) * ramp[:, None] * ramp
-        room = self._sum[y : y + side, x : x + side]
-        room += weighted[: room.shape[0], : room.shape[1]]
-
-    def _weights(self, axis: int) -> Float[np.ndarray, " n"]:
-        """Sum of the ramps of all tiles along one axis; the weight of a pixel is the product of both."""
-        side, length = self.framing.tile or 0, self.inner[axis]
-        total = np.zeros(length, np.float32)
-        for start in self.framing.starts(length):
-            room = total[start : start + side]
-            room += _ramp(side)[: len(room)]
-        return total
+    Args:
+        maps: of the squares in the order of `split`, read one at a time.
+        tiling: as the image was split.
+        h: height of the image.
+        w: width of the image.
+    """
+    x0, y0, x1, y1 = tiling.region(h, w)
+    if tiling.tile is None:
+        (only,) = maps
+        found = _out_of_square(only, y1 - y0, x1 - x0, tiling.resize)
+    else:
+        found = _blended(maps, tiling, y1 - y0, x1 - x0)
+    if tiling.mask is not None:
+        inside = tiling.inside(h, w)[y0:y1, x0:x1]
+        found = np.where(inside, found, found[inside].min())
+    if (x1 - x0, y1 - y0) == (w, h):
+        return found
+    whole = np.full((h, w), found.min(), np.float32)
+    whole[y0:y1, x0:x1] = found
+    return whole
 
 
 def region_of(text: str) -> dict[str, Any]:
     """What a user names as region of interest: "x0,y0,x1,y1", or a picture whose bright pixels are judged.
 
     Returns:
-        `box` or `mask` for a Framing.
+        `box` or `mask` for a Tiling.
 
     Raises:
         SettingError: it is neither, or the picture is black.
@@ -252,11 +201,50 @@ def region_of(text: str) -> dict[str, Any]:
         raise SettingError(
             f"{text}: no pixel is brighter than half, so nothing would be judged; paint the region white"
         )
-    picture = Image.fromarray((255 * inside).astype(np.uint8))
-    picture.thumbnail((LARGEST_MASK, LARGEST_MASK), Image.Resampling.NEAREST)
+    scale = min(1.0, LARGEST_MASK / max(inside.shape))
+    h, w = (max(1, round(scale * side)) for side in inside.shape)
     file = io.BytesIO()
-    picture.convert("1").save(file, "PNG", optimize=True)
+    Image.fromarray(_resized_mask(inside, h, w)).save(file, "PNG", optimize=True)
     return {"mask": base64.b64encode(file.getvalue()).decode()}
+
+
+def _resized_mask(mask: Bool[np.ndarray, "mh mw"], h: int, w: int) -> Bool[np.ndarray, "h w"]:
+    """A mask at another size: enlarged by repetition; reduced so that what it touches is in it, or it could vanish."""
+    picture = Image.fromarray((255 * mask).astype(np.uint8))
+    smaller = h < mask.shape[0] or w < mask.shape[1]
+    found = picture.resize((w, h), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
+    return np.asarray(found) > (0 if smaller else 127)
+
+
+def _tile(part: Float[np.ndarray, "3 h w"], y: int, x: int, side: int) -> Float[np.ndarray, "3 t t"]:
+    tile = part[:, y : y + side, x : x + side]
+    missing = [(0, 0), *((0, side - n) for n in tile.shape[1:])]
+    return np.pad(tile, missing, mode="edge") if any(after for _, after in missing) else tile
+
+
+def _blended(maps: Iterable[np.ndarray], tiling: Tiling, h: int, w: int) -> Float[np.ndarray, "h w"]:
+    """The weighted mean of tiles' maps, in place: a second map of a large image would be a lot of memory."""
+    side = tiling.tile or 0
+    ramp = _ramp(side)
+    corners = [(y, x) for y in tiling.starts(h) for x in tiling.starts(w)]
+    total = np.zeros((h, w), np.float32)
+    for (y, x), anomaly in zip(corners, maps, strict=True):
+        weighted = resize_map(anomaly, side, side) * ramp[:, None] * ramp
+        room = total[y : y + side, x : x + side]
+        room += weighted[: room.shape[0], : room.shape[1]]
+    total /= _weights(tiling, h)[:, None]
+    total /= _weights(tiling, w)
+    return total
+
+
+def _weights(tiling: Tiling, length: int) -> Float[np.ndarray, " n"]:
+    """Sum of the ramps of all tiles along one axis; the weight of a pixel is the product of both."""
+    side = tiling.tile or 0
+    total = np.zeros(length, np.float32)
+    for start in tiling.starts(length):
+        room = total[start : start + side]
+        room += _ramp(side)[: len(room)]
+    return total
 
 
 def _into_square(image: Float[np.ndarray, "3 h w"], size: int, way: str) -> Float[np.ndarray, "3 size size"]:

@@ -47,38 +47,28 @@ class Calibration:
 
     @classmethod
     def from_normals(
-        cls,
-        scores: Float[np.ndarray, " n"] | list[float],
-        maps: Iterable[Float[np.ndarray, "_ _"]],
-        false_alarm_rate: float,
+        cls, scored: Iterable[tuple[float, Float[np.ndarray, "_ _"]]], false_alarm_rate: float
     ) -> Calibration:
         """Calibrate on held-out normal images that the detector has never seen.
 
         Args:
-            scores: (n,) their image scores; a list may grow while the maps are read.
-            maps: their maps (h, w) in any order, read once and one at a time; sizes may differ.
+            scored: the score and the map (h, w) of each of n images in any order, read one at a time; sizes may differ.
             false_alarm_rate: the share of normal images that may be called anomalous, in (0, 1).
 
         Raises:
             SettingError: the rate is not in (0, 1).
-            CalibrationError: n < 1 / rate - 1, NaN or infinity, or not one map a score.
+            CalibrationError: n < 1 / rate - 1, or a score or map holds NaN or infinity.
         """
-        if len(scores):
-            _rank(len(scores), false_alarm_rate)  # before any map is read
-        peaks_and_medians = np.array([(one.max(), np.median(one)) for one in maps], dtype=float).reshape(-1, 2)
-        rank = _rank(len(scores), false_alarm_rate)
-        if len(peaks_and_medians) != len(scores):
-            raise CalibrationError(
-                f"{len(scores)} scores came with {len(peaks_and_medians)} maps; give one map a score"
-            )
-        if not (np.isfinite(scores).all() and np.isfinite(peaks_and_medians).all()):
+        facts = np.array([(score, one.max(), np.median(one)) for score, one in scored], dtype=float).reshape(-1, 3)
+        rank = _rank(len(facts), false_alarm_rate)
+        if not np.isfinite(facts).all():
             raise CalibrationError("held-out scores or maps hold NaN or infinity; mend the detector that made them")
-        peaks, medians = peaks_and_medians.T
+        scores, peaks, medians = facts.T
         return cls(
             threshold=float(np.sort(scores)[rank - 1]),
             pixel_threshold=float(np.sort(peaks)[rank - 1]),
             false_alarm_rate=false_alarm_rate,
-            n_held_out=len(scores),
+            n_held_out=len(facts),
             map_low=float(np.median(medians)),
         )
 

@@ -1,34 +1,42 @@
-"""A fitted model to a file that needs no torch: ONNX or OpenVINO, compared with the original before it is kept."""
+"""A fitted model to a file that needs no torch: calibrated anew, and kept only if its verdicts are the original's."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from PIL import Image, ImageFilter
 
-from unmask.detectors import Detector
 from unmask.errors import DependencyError, ModelFileError, SettingError
-from unmask.inspection import exported as runtime
+from unmask.imaging.fingerprints import content_hash
+from unmask.imaging.images import Source, pixels_of, to_uint8
 from unmask.inspection import self_test
-from unmask.inspection.exported import SLACK, Runtime
-from unmask.inspection.inspector import ImageFiles, Inspector
+from unmask.inspection.calibration import Calibration, images_needed
+from unmask.inspection.exported import SUFFIXES, ExportedBackend, open_graph
+from unmask.inspection.graphs import set_text, write_graph
+from unmask.inspection.inspector import Inspector
+from unmask.inspection.loading import load
 from unmask.inspection.model_file import fingerprint
+from unmask.inspection.scoring import Reading, score_or_raise
+from unmask.inspection.sources import Sources
+from unmask.inspection.torch_backend import detector_of, judged_by
+from unmask.types import ArrayPrediction
 
-FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
-COMPARED = 16  # images
-LEAST_SHRUNK = 256  # values of a weight that is kept in fewer bits
-OPSET = 18
+FORMATS = {name: suffix for suffix, name in SUFFIXES.items()}
+PRECISIONS = ("fp32", "fp16", "int8")
+SLACK = 1e-3
+"""How far scores and maps of an fp32 export may be from the model's: a share of the threshold or of themselves."""
+MOST_DIFFERING = 0.005
+"""Share of verdicts that may differ from the model's."""
+COMPARED = 100  # images, each as it is and with `DISTURBED`
 
 
 class Exported(NamedTuple):
@@ -36,15 +44,19 @@ class Exported(NamedTuple):
 
     Attributes:
         path: of the file.
-        difference: the largest between its scores and the trained model's; see `runtime.SLACK`.
+        difference: the largest between its scores and the model's, as a share of the threshold or of themselves.
         map_difference: likewise of the maps.
-        compared: images that were looked at, the built-in picture among them.
+        calibrated_on: good images that its thresholds come from; 0 = they are the model's.
+        verdicts: that were compared: of those images, and of disturbed copies of them.
+        differing: verdicts that differ.
     """
 
     path: Path
     difference: float
     map_difference: float
-    compared: int
+    calibrated_on: int
+    verdicts: int
+    differing: int
 
 
 def export(
@@ -53,172 +65,91 @@ def export(
     *,
     to: str = "onnx",
     precision: str = "fp32",
-    images: Sequence[Path] = (),
+    images: Sequence[Source] = (),
+    accept: bool = False,
+    detector: type | None = None,
 ) -> Exported:
-    """Write a model for `unmask.inspection.exported`, and keep it only if it says what the original says.
+    """Write a model for machines without torch, and keep it only if its verdicts are the original's.
+
+    Its thresholds are set anew from the scores that its own graph gives to good images that were not learned from:
+    arithmetic in fewer bits moves scores, and a threshold that belongs to other scores keeps no promise.
 
     Args:
         model: a .unmask file.
         path: where to; None = beside the model, under its name.
         to: "onnx" or "openvino".
         precision: of the weights in the file: "fp32", "fp16" or, of ONNX, "int8"; arithmetic stays in float32.
-        images: good images that were held out, to compare on.
+        images: good images, the held-out ones among them; those that were learned from are left out.
+        accept: keep the file even if more than 0.5 % of the verdicts differ.
+        detector: the class of the detector, where it is not one of unmask's.
 
     Raises:
         SettingError: an unknown format or precision, or a detector that cannot be exported.
         DependencyError: a package is missing.
-        ModelFileError: the model cannot be read, the place not be written, or the two differ too much.
+        CalibrationError: fewer bits were asked for with too few good images to set thresholds.
+        ModelFileError: the model cannot be read, the place not be written, or verdicts differ.
     """
     _check(to, precision)
-    inspector = Inspector.load(model)
-    if reason := inspector.detector.not_exportable():
-        raise SettingError(f"{inspector.detector.name} cannot be exported: {reason}")
-    target = Path(path) if path else Path(model).with_suffix(FORMATS[to])
-    if target.suffix != FORMATS[to]:
-        raise SettingError(f"{target} should end in {FORMATS[to]}, as {to} files do")
-    squares = _squares(inspector, images[:COMPARED])
-    facts = {
-        **inspector.facts,
-        "calibration": inspector.calibration.to_dict(),
-        "framing": inspector.framing.to_dict(),
-        "exported": {"to": to, "precision": precision, "from": fingerprint(model), "within": SLACK[precision]},
-    }
+    inspector = load(model, backend="torch", device="cpu", detector=detector)
+    target = _target(inspector, Path(model), path, to)
+    good = _not_learned_from(inspector, Sources(images))
+    needed = images_needed(inspector.calibration.false_alarm_rate)
+    if len(good) < needed and precision != "fp32":
+        raise SettingError(
+            f"{precision} moves scores, so its thresholds need {needed} good images that were not learned from, got "
+            f"{len(good)}; give the folder of the fit, or more good images"
+        )
     with tempfile.TemporaryDirectory(dir=_folder(target), prefix=".export-") as folder:
         made = Path(folder) / target.name
-        _write(inspector.detector, made, to, precision)
-        facts["self_test"] = self_test.answers(runtime.runner(made), inspector.framing.size)
-        _set_text(made, json.dumps(facts))
-        found = _compare(inspector, Runtime.load(made), squares, precision)
+        write_graph(detector_of(inspector.backend), made, to, precision)
+        backend, _ = open_graph(made)
+        twin = _calibrated(inspector, backend, good if len(good) >= needed else [])
+        found = _compared(inspector, twin, good, target)
+        _refuse_differences(found, precision, accept)
+        facts = {
+            **inspector.facts,
+            **judged_by(twin),
+            "self_test": self_test.answers(backend.predict, twin.tiling.size),
+        }
+        facts["exported"] = {
+            "to": to,
+            "precision": precision,
+            "from": fingerprint(model),
+            "compared_verdicts": found.verdicts,
+            "differing_verdicts": found.differing if found.verdicts else None,
+        }
+        del backend, twin  # OpenVINO reads weights from the file that is written anew
+        set_text(made, json.dumps(facts))
         for suffix in {target.suffix, ".bin" if to == "openvino" else target.suffix}:
             made.with_suffix(suffix).replace(target.with_suffix(suffix))
-    return Exported(target, *found, 1 + len(squares))
+    return found
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
-def _write(detector: Detector, path: Path, to: str, precision: str) -> None:
-    """The graph alone, without what the verdict needs beside it."""
-    graph = path.with_suffix(".onnx")
-    trace(detector, graph)
-    if to == "openvino":
-        _to_openvino(graph, path, precision)
-        graph.unlink()
-    elif precision != "fp32":
-        _shrink(graph, precision)
-
-
-def _set_text(path: Path, text: str) -> None:
-    """Put a text into a file of either kind."""
-    if path.suffix == ".onnx":
-        import onnx
-
-        made = onnx.load(path)
-        onnx.helper.set_model_props(made, {runtime.KEY: text})
-        onnx.save(made, path)
-        return
-    import openvino
-
-    made = openvino.Core().read_model(path)
-    made.set_rt_info(text, runtime.KEY)
-    openvino.save_model(made, path.with_name(f"told-{path.name}"), compress_to_fp16=False)
-    del made  # it reads its weights from the file that is replaced now
-    for suffix in (".xml", ".bin"):
-        path.with_name(f"told-{path.name}").with_suffix(suffix).replace(path.with_suffix(suffix))
-
-
-class _Graph(nn.Module):
-    """A detector's prediction as named outputs."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        prediction = self.detector._predict(images)  # `predict` runs in inference mode, which has no graph
-        return tuple(one for one in prediction if one is not None)
-
-
-def trace(detector: Detector, path: Path) -> None:
-    """Write the graph of a fitted detector's `predict`, with any number of images, as ONNX in float32."""
-    example = torch.rand(2, 3, detector.image_size, detector.image_size)
-    names = ["maps", "scores"] + ([] if detector.predict(example[:1]).restored is None else ["restored"])
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            _Graph(detector).eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=names,
-            dynamic_shapes=[{0: torch.export.Dim.DYNAMIC}],
-            verbose=False,
-        )
-        assert program is not None  # noqa: S101 - it is with dynamo
-        program.save(path, external_data=False)
-
-
-def _shrink(path: Path, precision: str) -> None:
-    """Keep large weights in 16 or 8 bits, in place; the runtime computes them once, when it opens the file."""
-    import onnx
-    from onnx import helper, numpy_helper
-
-    model = onnx.load(path)
-    nodes = []
-    for weights in list(model.graph.initializer):
-        if weights.data_type != onnx.TensorProto.FLOAT or np.prod(weights.dims) < LEAST_SHRUNK:
-            continue
-        name, small = weights.name, f"{weights.name}.small"
-        values = numpy_helper.to_array(weights)
-        if precision == "fp16":
-            weights.CopyFrom(numpy_helper.from_array(values.astype(np.float16), small))
-            nodes.append(helper.make_node("Cast", [small], [name], to=onnx.TensorProto.FLOAT))
-            continue
-        whole, steps = _in_steps(values)
-        weights.CopyFrom(numpy_helper.from_array(whole, small))
-        model.graph.initializer.append(numpy_helper.from_array(steps, f"{name}.steps"))
-        nodes.append(helper.make_node("Cast", [small], [f"{name}.cast"], to=onnx.TensorProto.FLOAT))
-        nodes.append(helper.make_node("Mul", [f"{name}.cast", f"{name}.steps"], [name]))
-    for node in reversed(nodes):
-        model.graph.node.insert(0, node)
-    onnx.save(model, path)
-
-
-def _in_steps(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values as whole numbers in [-127, 127] times a step for each row of the first axis."""
-    axes = tuple(range(1, values.ndim))
-    steps = (np.abs(values).max(axes, keepdims=True) / 127).astype(np.float32)
-    whole = np.rint(values / np.maximum(steps, np.finfo(np.float32).tiny))
-    return whole.astype(np.int8), steps
-
-
-def _to_openvino(graph: Path, path: Path, precision: str) -> None:
-    import openvino
-
-    openvino.save_model(openvino.convert_model(graph), path, compress_to_fp16=precision == "fp16")
-
-
-# --- checking ---------------------------------------------------------------------------------------------------------
+# --- before -----------------------------------------------------------------------------------------------------------
 
 
 def _check(to: str, precision: str) -> None:
     if to not in FORMATS:
         raise SettingError(f"to={to} is unknown; give {' or '.join(FORMATS)}")
-    if precision not in SLACK:
-        raise SettingError(f"precision={precision} is unknown; give {', '.join(SLACK)}")
+    if precision not in PRECISIONS:
+        raise SettingError(f"precision={precision} is unknown; give {', '.join(PRECISIONS)}")
     if (to, precision) == ("openvino", "int8"):
         raise SettingError("weights in int8 are written to ONNX only; give --to onnx, or --precision fp16")
     for package in ["onnx", "onnxscript", *(["openvino"] if to == "openvino" else [])]:
-        _import(package, "train" if package.startswith("onnx") else "openvino")
+        if find_spec(package) is None:
+            extra = "train" if package.startswith("onnx") else "openvino"
+            raise DependencyError(
+                f"{package} is not installed, and this export needs it; run: pip install 'unmask[{extra}]'"
+            )
 
 
-def _import(package: str, extra: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise DependencyError(
-            f"{package} is not installed, and this export needs it; run: pip install 'unmask[{extra}]'"
-        )
+def _target(inspector: Inspector, model: Path, path: str | Path | None, to: str) -> Path:
+    if reason := detector_of(inspector.backend).not_exportable():
+        raise SettingError(f"{inspector.facts['detector']} cannot be exported: {reason}")
+    target = Path(path) if path else model.with_suffix(FORMATS[to])
+    if target.suffix != FORMATS[to]:
+        raise SettingError(f"{target} should end in {FORMATS[to]}, as {to} files do")
+    return target
 
 
 def _folder(target: Path) -> Path:
@@ -231,44 +162,108 @@ def _folder(target: Path) -> Path:
     return target.parent
 
 
-def _squares(inspector: Inspector, images: Sequence[Path]) -> list[Float[np.ndarray, "3 s s"]]:
-    files = ImageFiles(images, inspector.framing)
-    return [files[i].numpy() for i in range(min(len(files), COMPARED))]
+def _not_learned_from(inspector: Inspector, images: Sequence[Source]) -> list[Source]:
+    """Good images that may set a threshold: each content once, none that the model learned from."""
+    known = set(inspector.facts.get("images", {}).get("learned", []))
+    found = []
+    for image in images:
+        content = content_hash(pixels_of(image)[0])
+        if content not in known:
+            known.add(content)
+            found.append(image)
+    return found
 
 
-def _compare(inspector: Inspector, exported: Runtime, squares: list[np.ndarray], precision: str) -> tuple[float, float]:
-    """The largest differences of scores and maps, on the built-in picture and on real images.
+# --- after ------------------------------------------------------------------------------------------------------------
 
-    Raises:
-        ModelFileError: they are larger than the precision allows.
-    """
-    scores = maps = 0.0
-    levels = inspector.calibration.threshold, inspector.calibration.pixel_threshold
-    for square in (self_test.picture(inspector.framing.size), *(one[None] for one in squares)):
-        a, b = inspector.predict(square), exported.predict(square)
-        scores = max(scores, _difference(a.scores, b.scores, levels[0]))
-        maps = max(maps, _difference(a.maps, b.maps, levels[1]))
-    if max(scores, maps) > SLACK[precision]:
-        raise ModelFileError(
-            f"the exported scores differ by {scores:.2g} and the maps by {maps:.2g} of themselves, {precision} allows "
-            f"{SLACK[precision]:g}; nothing was written: try another precision"
+
+def _calibrated(inspector: Inspector, backend: ExportedBackend, good: Sequence[Source]) -> Inspector:
+    """The exported model; without good images it keeps the original's thresholds."""
+    calibration, reading = inspector.calibration, inspector.reading
+    if good:
+        scored = ((one.score, one.map) for one in score_or_raise(backend.predict, reading, good))
+        calibration = Calibration.from_normals(scored, calibration.false_alarm_rate)
+    return Inspector(backend, calibration, reading, inspector.facts)
+
+
+def _compared(original: Inspector, twin: Inspector, good: Sequence[Source], target: Path) -> Exported:
+    """Scores and maps of the built-in picture, and scores, maps and verdicts of good images and disturbed copies."""
+    square = self_test.picture(original.tiling.size)
+    a, b = original.backend.predict(square), twin.backend.predict(square)
+    scores, maps = _differences(original, a, b)
+    verdicts = differing = 0
+    plain = replace(original.reading, intensity=None)
+    for variant in _variants(original.reading, good[:COMPARED]):
+        one, other = _scored(original, plain, variant), _scored(twin, plain, variant)
+        more = _differences(original, one, other)
+        scores, maps = max(scores, more[0]), max(maps, more[1])
+        verdicts += 1
+        differing += bool(one.scores[0] > original.calibration.threshold) != bool(
+            other.scores[0] > twin.calibration.threshold
         )
-    return scores, maps
+    calibrated_on = twin.calibration.n_held_out if twin.calibration is not original.calibration else 0
+    return Exported(target, scores, maps, calibrated_on, verdicts, differing)
+
+
+def _scored(inspector: Inspector, reading: Reading, image: np.ndarray) -> ArrayPrediction:
+    (one,) = score_or_raise(inspector.backend.predict, reading, [image])
+    return ArrayPrediction(one.map[None], np.array([one.score]))
+
+
+def _differences(original: Inspector, a: ArrayPrediction, b: ArrayPrediction) -> tuple[float, float]:
+    calibration = original.calibration
+    return (
+        _difference(a.scores, b.scores, calibration.threshold),
+        _difference(a.maps, b.maps, calibration.pixel_threshold),
+    )
 
 
 def _difference(a: np.ndarray, b: np.ndarray, usual: float) -> float:
     return float((np.abs(a - b) / np.maximum(np.abs(a), abs(usual))).max())
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter talks of its own affairs."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+def _refuse_differences(found: Exported, precision: str, accept: bool) -> None:
+    if precision == "fp32" and max(found.difference, found.map_difference) > SLACK:
+        raise ModelFileError(
+            f"the exported scores differ by {found.difference:.2g} and the maps by {found.map_difference:.2g} of "
+            f"themselves, fp32 allows {SLACK:g}; nothing was written: report this, and use the .unmask file"
+        )
+    if found.differing > MOST_DIFFERING * found.verdicts and not accept:
+        raise ModelFileError(
+            f"{found.differing} of {found.verdicts} verdicts in {precision} differ from the model's, "
+            f"{MOST_DIFFERING:.1%} may; nothing was written: export in fp32, or accept them with --accept"
+        )
+
+
+# --- disturbed copies spread the scores, so that verdicts near the threshold are compared too -------------------------
+
+
+def _variants(reading: Reading, good: Sequence[Source]) -> Iterator[Float[np.ndarray, "h w 3"]]:
+    for number, source in enumerate(good):
+        image = reading.decode(source)
+        yield image.transpose(1, 2, 0)
+        for disturb in DISTURBED:
+            yield disturb(image, np.random.default_rng(number)).transpose(1, 2, 0)
+
+
+def _moved_patch(image: np.ndarray, random: np.random.Generator, opacity: float = 0.4) -> np.ndarray:
+    """A patch of an eighth of the sides, laid thinly over another place: a faint defect."""
+    h, w = image.shape[1:]
+    ph, pw = max(1, h // 8), max(1, w // 8)
+    (y, x), (to_y, to_x) = ((random.integers(0, h - ph + 1), random.integers(0, w - pw + 1)) for _ in range(2))
+    changed = image.copy()
+    room = changed[:, to_y : to_y + ph, to_x : to_x + pw]
+    room += np.float32(opacity) * (image[:, y : y + ph, x : x + pw] - room)
+    return changed
+
+
+def _softened(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    blurred = Image.fromarray(to_uint8(image)).filter(ImageFilter.GaussianBlur(0.7))
+    return np.asarray(blurred, np.float32).transpose(2, 0, 1) / np.float32(255)
+
+
+def _brightened(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return np.clip(image * np.float32(1.05), 0, 1)
+
+
+DISTURBED: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = (_moved_patch, _softened, _brightened)

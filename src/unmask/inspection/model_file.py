@@ -14,7 +14,7 @@ import numpy as np
 
 from unmask.errors import ModelFileError
 
-FORMAT = 2
+FORMAT = 3
 """Raised when a file could not be understood by an older version any more."""
 
 KEY, CHECKSUM = "unmask", "checksum"

@@ -1,4 +1,4 @@
-"""A model's self-test: what it says of a built-in picture, kept in its file and asked again whenever it is opened."""
+"""A model's self-test: its score and map of a built-in picture, kept in its file and compared whenever it is opened."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jaxtyping import Float
 
 from unmask.errors import ModelFileError
 from unmask.inspection.calibration import Calibration
-from unmask.inspection.judging import Predict
+from unmask.inspection.scoring import Predict
 
 GRID = 8  # cells along a side of a map's summary
 
 
 def answers(predict: Predict, size: int) -> dict[str, Any]:
     """The score and a coarse map of the built-in picture, as plain values."""
-    said = predict(picture(size))
-    return {"score": float(said.scores[0]), "map": _pooled(said.maps[0])}
+    prediction = predict(picture(size))
+    return {"score": float(prediction.scores[0]), "map": _pooled(prediction.maps[0])}
 
 
 def check(
@@ -44,8 +44,8 @@ def check(
     Raises:
         ModelFileError: the numbers differ.
     """
-    said = answers(predict, size)
-    here, then = (np.array([one["score"], *one["map"]]) for one in (said, test))
+    now = answers(predict, size)
+    here, then = (np.array([one["score"], *one["map"]]) for one in (now, test))
     usual = np.array([calibration.threshold] + GRID**2 * [calibration.pixel_threshold])
     excess = np.abs(here - then) - slack * (np.abs(then) + np.abs(usual))
     if not bool((excess <= 0).all()):

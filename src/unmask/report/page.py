@@ -7,46 +7,26 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
 from unmask.errors import UnmaskError
-from unmask.imaging.images import HEAT_ANCHORS, decode, heat, overlay, to_uint8
+from unmask.imaging.images import HEAT_ANCHORS, decode
 from unmask.inspection.calibration import Calibration
-from unmask.inspection.explanation import ANIMATIONS, animate, holds_animations
+from unmask.inspection.explanation import ANIMATIONS, holds_animations
+from unmask.report.cards import Card, card_of, failed_card
 from unmask.report.charts import Chart, stacked_bars
-from unmask.report.thumbnails import data_uri, outlined, shrunk, thumbnail
-from unmask.types import AnomalyResult, Region
+from unmask.types import AnomalyResult, FailedImage
 
-STEP_THUMBNAIL = 192  # likewise, of a picture in an explanation
-FORMAT = "unmask-report"
+FORMAT, VERSION = "unmask-report", 2
+"""Of results.json; the version rises when a name or a meaning changes."""
+
 FILES = frozenset({"index.html", "results.json"})
 MORE_FILES = frozenset({"results.parquet", "metrics.json", ANIMATIONS})
-
-
-@dataclass(frozen=True)
-class Card:
-    """What the report keeps of one result.
-
-    Attributes:
-        row: of numbers.
-        pictures: data URIs by their captions.
-        size: (w, h) of them.
-        steps: of the explanation: titles, and again data URIs by their captions.
-        animation: its address relative to the page; None without an explanation.
-    """
-
-    row: dict[str, Any]
-    pictures: dict[str, str]
-    size: tuple[int, int]
-    steps: tuple[tuple[str, dict[str, str]], ...] = ()
-    animation: str | None = None
 
 
 class Summary(NamedTuple):
@@ -68,21 +48,9 @@ def original(result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
     return None if result.path is None else decode(result.path)
 
 
-def record(result: AnomalyResult) -> dict[str, Any]:
-    """One result as plain values for JSON; a box is (x0, y0, x1, y1) in pixels, end excluded."""
-    return {
-        "path": None if result.path is None else str(result.path),
-        "score": result.score,
-        "threshold": result.threshold,
-        "is_anomalous": result.is_anomalous,
-        "regions": [asdict(region) for region in result.regions],
-        "milliseconds": result.milliseconds,
-    }
-
-
 def write_report(
     folder: str | Path,
-    results: Iterable[AnomalyResult],
+    results: Iterable[AnomalyResult | FailedImage],
     *,
     title: str,
     calibration: Calibration,
@@ -98,7 +66,7 @@ def write_report(
 
     Args:
         folder: where to write. A previous report there is replaced; anything else is refused.
-        results: at least one.
+        results: at least one; images that could not be judged among them have a card and a row with the reason.
         title: the page's heading.
         calibration: fixes the threshold on the page and one colour scale for all heat maps.
         model: facts to print, such as {"detector": "patchcore"}.
@@ -119,7 +87,12 @@ def write_report(
     fresh = nearest / f".{folder.name}.{os.getpid()}.new"
     fresh.mkdir()
     try:
-        cards = [_card(fresh, index, result, calibration, photo(result)) for index, result in enumerate(results)]
+        cards = [
+            failed_card(index, result)
+            if isinstance(result, FailedImage)
+            else card_of(fresh, index, result, calibration, photo(result))
+            for index, result in enumerate(results)
+        ]
         if not cards:
             raise UnmaskError("there are no results to report; inspect at least one image")
         metrics, curves, groups = Summary() if summary is None else summary()
@@ -128,7 +101,7 @@ def write_report(
             "title": title,
             "written": time.strftime("%Y-%m-%d %H:%M"),
             "calibration": calibration.to_dict(),
-            "model": dict(model),
+            "model": {name: value for name, value in model.items() if name != "images"},  # hashes of each image
             "metrics": dict(metrics),
         }
         _write_tables(fresh, facts, [card.row for card in cards])
@@ -147,44 +120,8 @@ def _sort_in(cards: list[Card], groups: Sequence[str] | None) -> None:
         card.row["group"] = None if groups is None else groups[index]
 
 
-def _card(
-    fresh: Path, index: int, result: AnomalyResult, calibration: Calibration, photo: Float[np.ndarray, "3 h w"] | None
-) -> Card:
-    if not np.isfinite(result.score):
-        raise UnmaskError(f"the score of {result.path or index} is {result.score}; mend the detector that made it")
-    small = thumbnail(np.zeros((*result.map.shape, 3), np.uint8) if photo is None else to_uint8(photo))
-    h, w = small.shape[1:]
-    plane = Image.fromarray(calibration.scaled(result.map)).resize((w, h), Image.Resampling.BILINEAR)
-    mask, colours = shrunk(result.mask, h, w), heat(np.asarray(plane))
-    pictures = {} if photo is None else {"Outline": data_uri(outlined(to_uint8(small), mask))}
-    pictures["Heat map"] = data_uri(overlay(small, colours, np.zeros_like(mask), strength=0.65))
-    if result.restored is not None:
-        pictures["Repaired"] = data_uri(to_uint8(thumbnail(result.restored)))
-    steps = tuple(
-        (title, {caption: data_uri(to_uint8(thumbnail(one, STEP_THUMBNAIL)), 70) for caption, one in shown.items()})
-        for title, shown in result.explanation
-    )
-    animation = animate(fresh, index, result) if steps else None
-    return Card(_row(index, result), pictures, (w, h), steps, animation)
-
-
-def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
-    largest: Region | None = max(result.regions, key=lambda region: region.area, default=None)
-    return {
-        "path": None if result.path is None else str(result.path),
-        "name": f"image {index + 1}" if result.path is None else result.path.name,
-        "score": result.score,
-        "threshold": result.threshold,
-        "is_anomalous": result.is_anomalous,
-        "n_regions": len(result.regions),
-        "largest_box": None if largest is None else list(largest.box),
-        "largest_area": None if largest is None else largest.area,
-        "milliseconds": result.milliseconds.get("total"),
-    }
-
-
 def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    text = json.dumps({"format": FORMAT, "version": 1, **facts, "results": rows}, indent=1, default=str)
+    text = json.dumps({"format": FORMAT, "version": VERSION, **facts, "results": rows}, indent=1, default=str)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     try:
         import pyarrow as pa
@@ -196,6 +133,7 @@ def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]
             ("path", pa.string()),
             ("name", pa.string()),
             ("group", pa.string()),
+            ("error", pa.string()),
             ("score", pa.float64()),
             ("threshold", pa.float64()),
             ("is_anomalous", pa.bool_()),
@@ -216,17 +154,22 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
     )
     environment.filters["rate"] = lambda rate: f"{100 * rate:.4g} %"
     environment.filters["number"] = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
-    ranked = sorted(cards, key=lambda card: -card.row["score"])
+    failed = [card for card in cards if card.row["error"] is not None]
+    ranked = sorted((card for card in cards if card.row["error"] is None), key=lambda card: -card.row["score"])
     scores = np.array([card.row["score"] for card in ranked])
     threshold = facts["calibration"]["threshold"]
     groups = [card.row["group"] or ("anomalous" if card.row["is_anomalous"] else "good") for card in ranked]
     page = environment.get_template("report.html.jinja").generate(
         **facts,
         cards=ranked,
-        names=_short_names([card.row for card in ranked]),
+        failed=failed,
+        names=_short_names([card.row for card in (*ranked, *failed)]),
         n_anomalous=sum(card.row["is_anomalous"] for card in ranked),
-        span=(float(min(scores.min(), threshold)), float(max(scores.max(), threshold))),
-        bars=stacked_bars(scores, groups, threshold),
+        span=(
+            float(min(scores.min(initial=threshold), threshold)),
+            float(max(scores.max(initial=threshold), threshold)),
+        ),
+        bars=stacked_bars(scores, groups, threshold) if len(scores) else None,
         curves=curves,
         heat_stops=["#{:02x}{:02x}{:02x}".format(*colour) for colour in HEAT_ANCHORS.tolist()],
     )

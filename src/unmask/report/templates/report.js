@@ -39,14 +39,14 @@ function enlarge(card) {
 }
 
 function step(by) {
-  const shown = cards.filter((card) => !card.hidden);
+  const shown = cards.filter((card) => !card.hidden && card.querySelector(".pictures"));
   const next = shown[shown.indexOf(open) + by];
   if (next) enlarge(next);
 }
 
 for (const button of filters) button.addEventListener("click", () => { show = button.dataset.show; refresh(); });
 search.addEventListener("input", refresh);
-for (const card of cards) card.querySelector(".pictures").addEventListener("click", () => enlarge(card));
+for (const card of cards) card.querySelector(".pictures")?.addEventListener("click", () => enlarge(card));
 for (const button of dialog.querySelectorAll("[data-step]")) button.addEventListener("click", () => step(Number(button.dataset.step)));
 dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });

@@ -1,0 +1,188 @@
+"""The commands that make model files: fit and export."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unmask.cli import options as opt
+from unmask.cli.arguments import check_writable, image_files, load_dataset, needs_torch, settings_in
+from unmask.cli.console import megabytes, note, progress_bars
+from unmask.errors import SettingError
+
+if TYPE_CHECKING:
+    from unmask.inspection.export import Exported
+    from unmask.inspection.inspector import Inspector
+    from unmask.training.trainer import Training
+
+
+def fit(
+    source: opt.Source,
+    output: opt.Output,
+    detector: opt.DetectorName = "fuse",
+    preset: opt.Preset = "fast",
+    settings: opt.Settings = None,
+    false_alarm_rate: opt.FalseAlarmRate = None,
+    group: opt.Groups = None,
+    seed: opt.Seed = 0,
+    device: opt.Device = "auto",
+    devices: opt.Devices = 1,
+    nodes: opt.Nodes = 1,
+    max_minutes: opt.MaxMinutes = None,
+    resume: opt.Resume = False,
+    resize: opt.Resize = "squash",
+    tile: opt.Tile = None,
+    overlap: opt.Overlap = 0.25,
+    region: opt.Region = None,
+    intensity_range: opt.Intensity = None,
+    max_memory: opt.MaxMemory = None,
+    scratch: opt.Scratch = None,
+) -> None:
+    """Learn from good images; write a model file."""
+    if output.is_dir():
+        raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
+    check_writable(output)
+    reading = {"resize": resize, "tile": tile, "overlap": overlap, "region": region, "intensity_range": intensity_range}
+    chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
+    run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}
+    run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
+    split = load_dataset(source, seed, group)
+    with needs_torch(), progress_bars() as progress:
+        from unmask.training.trainer import is_main_process
+
+        training = _training(output, progress, run)
+        inspector = _fitted(split, training, {**chosen, **reading, "false_alarm_rate": false_alarm_rate})
+    if is_main_process():
+        inspector.facts["folder"] = _nearby(source, output)
+        inspector.save(output)
+        shutil.rmtree(training.checkpoints or "", ignore_errors=True)
+        _report_fit(inspector, output)
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit.")],
+    to: Annotated[str, typer.Option(help="Format of the file: onnx, or openvino.")] = "onnx",
+    precision: Annotated[str, typer.Option(help="Precision of the weights: fp32, fp16, or (of onnx) int8.")] = "fp32",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; beside the model, under its name, by default.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of good images to set the thresholds with; by default the folder of the fit, if it is near."
+        ),
+    ] = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Keep the file even if more than 0.5 % of the verdicts differ.")
+    ] = False,
+) -> None:
+    """Write a model for machines without torch, and compare its verdicts with the original's."""
+    from unmask.inspection.model_file import facts_of
+
+    good = _good_images(model, facts_of(model), images)
+    with needs_torch():
+        from unmask.inspection.export import export as write
+
+        done = write(model, output, to=to, precision=precision, images=good, accept=accept)
+    _report_export(done)
+
+
+# --- fit --------------------------------------------------------------------------------------------------------------
+
+
+def _training(output: Path, progress: Any, run: dict[str, Any]) -> Training:
+    """How the fit runs, with a folder beside the model file for what can be resumed."""
+    from unmask.training.trainer import Training
+
+    folder = output.with_name(f"{output.name}.partial")
+    if run["resume"] and not folder.exists():
+        note(f"Note: there is no {folder} to go on from; starting from the beginning")
+    elif folder.exists() and not run["resume"]:
+        note(f"Note: {folder} is left of an interrupted fit; this one starts afresh, --resume would go on")
+    return Training(**run, checkpoints=folder, progress=progress)
+
+
+def _fitted(split: Any, training: Training, options: dict[str, Any]) -> Inspector:
+    from unmask.imaging.intensity import IntensityRange
+    from unmask.inspection.inspector import Inspector
+
+    if (text := options["intensity_range"]) is not None:
+        given = IntensityRange.parse(text)
+        options["intensity_range"] = (given.low, given.high)
+    return Inspector.fit(split, training=training, **options)
+
+
+def _nearby(source: Path, output: Path) -> str | None:
+    """The way from the model file to the folder of the fit, if that lies beside or below it; never a whole path."""
+    try:
+        way = Path(os.path.relpath(source.resolve(), output.resolve().parent))
+    except ValueError:  # another drive
+        return None
+    return way.as_posix() if way.parts[:2] != ("..", "..") else None
+
+
+def _report_fit(inspector: Inspector, output: Path) -> None:
+    calibration, intensity = inspector.calibration, inspector.reading.intensity
+    if intensity is not None and not intensity.given:
+        note(f"The 16-bit images hold values up to {intensity.high:.0f} at most: that counts as white.")
+    note(
+        f"Wrote {output} ({megabytes(output):.1f} MB) after {inspector.facts['fit_seconds']:.0f} s. "
+        f"Images that score above {calibration.threshold:.3g} are anomalous; on average, at most "
+        f"{calibration.false_alarm_rate:.1%} of good images will ({calibration.n_held_out} were held out to know).\n"
+        f"Judge images with: unmask inspect {output} IMAGES"
+    )
+
+
+def _bytes(text: str | None) -> int | None:
+    """What 1GB, 800MB or 1.5 GB mean, in bytes."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MG])i?B?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise SettingError(f"max-memory {text} is no amount of memory; give one such as 1GB or 800MB")
+    return int(float(found[1]) * {"M": 1e6, "G": 1e9}[found[2].upper()])
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+def _good_images(model: Path, facts: dict[str, Any], images: Path | None) -> Sequence[Path]:
+    """The good images of a folder, by default of the fit's own if it is still near the model file."""
+    if images is not None:
+        return _normals(images)
+    near = facts.get("folder")
+    if near is not None and (model.parent / near).exists():
+        return _normals(model.parent / near)
+    note(
+        "Note: the folder of the fit is not near the model file, so no verdicts are compared, and the export is not "
+        "taken in place of the model. Give --images GOOD to compare them."
+    )
+    return ()
+
+
+def _normals(folder: Path) -> Sequence[Path]:
+    """Good images alone: of a data set, those that are neither defects nor test images."""
+    from unmask.datasets import load
+
+    if folder.is_file() and folder.suffix.lower() != ".csv":
+        return image_files([folder])
+    split = load(folder)
+    return (*split.normals, *split.held_out)
+
+
+def _report_export(done: Exported) -> None:
+    compared = (
+        f"{done.verdicts} verdicts were compared with the model's, {done.differing} differ. " if done.verdicts else ""
+    )
+    calibrated = f"Its thresholds come from {done.calibrated_on} good images. " if done.calibrated_on else ""
+    note(
+        f"Wrote {done.path} ({megabytes(done.path):.1f} MB). {calibrated}{compared}Its scores differ by at most "
+        f"{done.difference:.2g} and its maps by {done.map_difference:.2g}, as shares of the threshold or of themselves."
+        f"\nJudge images with: unmask inspect {done.path} IMAGES"
+    )

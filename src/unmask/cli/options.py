@@ -1,0 +1,70 @@
+"""The options that commands share, each with its help in one full sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Source = Annotated[
+    Path, typer.Argument(help="A folder of good images, or a data set (MVTec AD, VisA, CSV and others).")
+]
+Model = Annotated[Path, typer.Argument(help="A model file written by: unmask fit, or unmask export.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")]
+Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
+
+# --- what to learn ----------------------------------------------------------------------------------------------------
+
+DetectorName = Annotated[
+    str, typer.Option("--detector", help="The method, or several: patchcore+fre. See: unmask detectors.")
+]
+Preset = Annotated[str, typer.Option(help="Named settings of the detector: fast (for a CPU), paper, and others.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting of the detector as NAME=VALUE. Can be repeated.")
+]
+FalseAlarmRate = Annotated[
+    float | None, typer.Option(help="Share of good images that may be flagged; 0.05 unless it is given.")
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        help="Regular expression for the group in an image's path (a patient, a lot): a group is not divided.",
+    ),
+]
+
+# --- how to run -------------------------------------------------------------------------------------------------------
+
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or mps.")]
+Devices = Annotated[int, typer.Option(help="Number of processes on this machine.")]
+Nodes = Annotated[int, typer.Option(help="Number of machines.")]
+MaxMinutes = Annotated[float | None, typer.Option(help="Time limit of the training, in minutes.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted fit stopped.")]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(help="Memory that the whole program may use, such as 1GB or 800MB; the rest goes to a file."),
+]
+Scratch = Annotated[Path | None, typer.Option(help="Folder on a disk for that file; it is gone after the fit.")]
+
+# --- how images are read ----------------------------------------------------------------------------------------------
+
+Resize = Annotated[
+    str, typer.Option(help="For images that are not square: squash, fit (add a margin) or crop (judge the middle).")
+]
+Tile = Annotated[
+    int | None, typer.Option(help="Cut images into tiles of this many pixels along a side: for small defects.")
+]
+Overlap = Annotated[float, typer.Option(help="Overlap of neighbouring tiles, as a share of their side.")]
+Region = Annotated[
+    str | None, typer.Option(help="Judge only a box x0,y0,x1,y1 in pixels, or the white part of this picture.")
+]
+Intensity = Annotated[
+    str | None,
+    typer.Option(
+        "--intensity-range",
+        help="Values that become black and white, LOW,HIGH: 0,4095 for 12 bits. Learned from 16-bit images otherwise.",
+    ),
+]
+Backend = Annotated[str, typer.Option(help="What computes: auto, torch, onnx or openvino.")]

@@ -1,0 +1,131 @@
+"""Opening a model file: with torch, or the export that lies beside it, or an exported file itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unmask.errors import DependencyError, ModelFileError, SettingError
+from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.tiling import Tiling
+from unmask.inspection import model_file, self_test
+from unmask.inspection.calibration import Calibration
+from unmask.inspection.exported import BACKENDS, SUFFIXES, open_exported
+from unmask.inspection.inspector import Backend, Inspector
+from unmask.inspection.scoring import Reading
+
+NAMES = ("auto", "torch", *BACKENDS)
+
+
+def load(path: str | Path, *, device: str = "auto", backend: str = "auto", detector: type | None = None) -> Inspector:
+    """Open a model file, without torch where that is possible.
+
+    Args:
+        path: a file written by `unmask fit` (.unmask) or by `unmask export` (.onnx, .xml).
+        device: "auto" (a graphics card if the backend can use one, else the CPU), "cpu", "cuda" or "mps".
+        backend: "torch", "onnx", "openvino", or "auto": what the file needs. Of a .unmask file, "auto" takes the
+            export beside it under the same name, if it was made from it in full precision and gave the same verdicts.
+        detector: the class of the detector, where it is not one of unmask's; the file names it.
+
+    Returns:
+        What judges images: `inspect`, `inspect_many`.
+
+    Raises:
+        ModelFileError: the file is damaged, something else, newer than this version, or made by another class.
+        DependencyError: torch (the extra `train`) or OpenVINO is needed and not installed.
+        SettingError: the backend or device is unknown, is not there, or cannot open this file.
+    """
+    path = Path(path)
+    if backend not in NAMES:
+        raise SettingError(f"backend={backend!r} is unknown; give {', '.join(NAMES[:-1])} or {NAMES[-1]}")
+    if path.suffix in SUFFIXES:
+        return _load_exported(path, device, backend)
+    if detector is None and backend != "torch":
+        found = _beside(path, device, backend)
+        if found is not None:
+            return found
+    return _load_with_torch(path, device, detector)
+
+
+def facts_of(path: str | Path) -> dict[str, Any]:
+    """What a model file, exported or not, says about itself.
+
+    Raises:
+        ModelFileError: it is damaged or something else.
+    """
+    path = Path(path)
+    return open_exported(path)[1] if path.suffix in SUFFIXES else model_file.facts_of(path)
+
+
+def inspector_of(path: Path, facts: Mapping[str, Any], backend: Backend) -> Inspector:
+    """An inspector around a backend, after its self-test.
+
+    Args:
+        path: of the file, for messages.
+        facts: of the file; what the inspector itself keeps is taken out of them.
+        backend: what the file's graph or tensors became.
+
+    Raises:
+        ModelFileError: a part is missing, or the self-test fails.
+    """
+    rest = dict(facts)
+    try:
+        calibration = Calibration.from_dict(rest.pop("calibration"))
+        tiling = Tiling.from_dict(rest.pop("tiling", None) or rest.pop("framing", {"size": rest["input"]["size"]}))
+        test = rest.pop("self_test")
+    except KeyError as error:
+        raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
+    kept = rest.pop("intensity_range", None)
+    reading = Reading(tiling, None if kept is None else IntensityRange(**kept))
+    self_test.check(path, backend.predict, tiling.size, test, calibration)
+    return Inspector(backend, calibration, reading, rest)
+
+
+def _load_exported(path: Path, device: str, backend: str) -> Inspector:
+    if backend not in ("auto", SUFFIXES[path.suffix]):
+        raise SettingError(f"{path} is a file for {SUFFIXES[path.suffix]}, not for {backend}; give backend='auto'")
+    opened, facts = open_exported(path, device)
+    return inspector_of(path, facts, opened)
+
+
+def _beside(model: Path, device: str, backend: str) -> Inspector | None:
+    """The export beside a model file; one that was asked for by name must be there."""
+    for suffix, name in SUFFIXES.items():
+        path = model.with_suffix(suffix)
+        if backend not in ("auto", name) or not path.is_file() or not model.is_file():
+            continue
+        try:
+            opened, facts = open_exported(path, device)
+            is_its_own = facts["exported"]["from"] == model_file.fingerprint(model)
+            if is_its_own and (backend != "auto" or _is_equal(facts["exported"])):
+                return inspector_of(path, facts, opened)
+        except (ModelFileError, DependencyError, SettingError):
+            if backend != "auto":
+                raise  # otherwise the model file itself can still be opened
+    if backend != "auto":
+        raise SettingError(
+            f"there is no export of {model} for {backend} beside it; make one with: unmask export {model}"
+        )
+    return None
+
+
+def _is_equal(exported: Mapping[str, Any]) -> bool:
+    """Whether an export may stand for its model unasked: full precision, and every verdict compared was the same."""
+    return exported["precision"] == "fp32" and exported.get("differing_verdicts") == 0
+
+
+def _load_with_torch(path: Path, device: str, detector: type | None) -> Inspector:
+    facts, arrays = model_file.read(path)
+    try:
+        from unmask.inspection.torch_backend import TorchBackend, restored
+    except ModuleNotFoundError as error:
+        raise DependencyError(
+            f"{path} needs {error.name}, which is not installed; run: pip install 'unmask[train]', or where that is "
+            f"installed: unmask export {path}, and take the .onnx file"
+        ) from error
+    try:
+        backend = TorchBackend(restored(path, facts, arrays, detector), device)
+    except KeyError as error:
+        raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
+    return inspector_of(path, facts, backend)

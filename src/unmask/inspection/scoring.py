@@ -1,0 +1,193 @@
+"""From images to scores and maps of their own size, whatever predicts; the same for calibration and for verdicts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from unmask.errors import ImageError
+from unmask.imaging.images import Source, decode
+from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.tiling import Tiling, merge, split
+from unmask.types import ArrayPrediction
+
+BATCH = 8
+Predict = Callable[[Float[np.ndarray, "b 3 s s"]], ArrayPrediction]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source becomes what a detector sees.
+
+    Attributes:
+        tiling: how an image becomes squares.
+        intensity: which values become 0 and 1; None = the whole range of the kind of number.
+    """
+
+    tiling: Tiling
+    intensity: IntensityRange | None = None
+
+    def decode(self, source: Source) -> Float[np.ndarray, "3 h w"]:
+        """An image as RGB in [0, 1].
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return decode(source, intensity=self.intensity)
+
+
+class Scored(NamedTuple):
+    """One image of h x w pixels with its score and map.
+
+    Attributes:
+        source: where it came from.
+        score: the highest of its squares.
+        map: (h, w) anomaly of each pixel.
+        square: (3, s, s), the square that scored highest.
+        size: (h, w) in pixels at which that square has its natural shape.
+        restored: (3, s, s) the image as the detector would have it; None where it has none or sees only a part.
+        milliseconds: "decode" and "predict", means over the images that were scored together.
+    """
+
+    source: Source
+    score: float
+    map: Float[np.ndarray, "h w"]
+    square: Float[np.ndarray, "3 s s"]
+    size: tuple[int, int]
+    restored: Float[np.ndarray, "3 s s"] | None
+    milliseconds: dict[str, float]
+
+
+class Failed(NamedTuple):
+    """An image that has no score.
+
+    Attributes:
+        source: where it came from.
+        error: why.
+    """
+
+    source: Source
+    error: ImageError
+
+
+def score_images(
+    predict: Predict, reading: Reading, sources: Iterable[Source], batch: int = BATCH
+) -> Iterator[Scored | Failed]:
+    """Score images in their order, `batch` squares at a time: of several images, or of one that is cut into tiles.
+
+    Args:
+        predict: scores squares.
+        reading: how a source becomes squares.
+        sources: of the images.
+        batch: squares at a time.
+    """
+    waiting = iter(sources)
+    while some := list(islice(waiting, 1 if reading.tiling.tile else batch)):
+        start = time.monotonic()
+        decoded = [_decoded(reading, source) for source in some]
+        spent = 1000 * (time.monotonic() - start) / len(some)
+        yield from _scored(predict, reading.tiling, some, decoded, spent, batch)
+
+
+def score_or_raise(
+    predict: Predict, reading: Reading, sources: Iterable[Source], batch: int = BATCH
+) -> Iterator[Scored]:
+    """As `score_images`.
+
+    Raises:
+        ImageError: an image has no score.
+    """
+    for one in score_images(predict, reading, sources, batch):
+        if isinstance(one, Failed):
+            raise one.error
+        yield one
+
+
+def name_of(source: Source) -> str:
+    """What messages call an image."""
+    return str(source) if isinstance(source, str | Path) else "the image"
+
+
+def _decoded(reading: Reading, source: Source) -> np.ndarray | ImageError:
+    try:
+        image = reading.decode(source)
+        h, w = image.shape[1:]
+        reading.tiling.region(h, w, name_of(source))
+    except ImageError as error:
+        return error
+    return image
+
+
+def _scored(
+    predict: Predict,
+    tiling: Tiling,
+    sources: list[Source],
+    decoded: list[np.ndarray | ImageError],
+    spent: float,
+    batch: int,
+) -> Iterator[Scored | Failed]:
+    images = [image for image in decoded if isinstance(image, np.ndarray)]
+    start = time.monotonic()
+    scored = iter(
+        _tiled(predict, tiling, images[0], batch) if tiling.tile and images else _whole(predict, tiling, images)
+    )
+    times = {"decode": spent, "predict": 1000 * (time.monotonic() - start) / max(1, len(images))}
+    for source, image in zip(sources, decoded, strict=True):
+        if isinstance(image, ImageError):
+            yield Failed(source, image)
+            continue
+        score, anomaly, square, restored = next(scored)
+        if not (np.isfinite(score) and np.isfinite(anomaly).all()):
+            yield Failed(
+                source, ImageError(f"{name_of(source)}: the detector gave NaN or infinity, so there is no verdict")
+            )
+            continue
+        size = square.shape[1:] if tiling.tile or tiling.resize != "squash" else _inner(tiling, image)
+        yield Scored(source, score, anomaly, square, size, restored, times)
+
+
+_One = tuple[float, np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def _whole(predict: Predict, tiling: Tiling, images: list[np.ndarray]) -> list[_One]:
+    """Images that are one square each: score, map, square and restored image."""
+    if not images:
+        return []
+    squares = [next(split(image, tiling)) for image in images]
+    prediction = predict(np.stack(squares))
+    found: list[_One] = []
+    for i, (image, square) in enumerate(zip(images, squares, strict=True)):
+        restored = prediction.restored[i] if prediction.restored is not None and tiling.is_whole else None
+        found.append(
+            (float(prediction.scores[i]), merge([prediction.maps[i]], tiling, *image.shape[1:]), square, restored)
+        )
+    return found
+
+
+def _tiled(predict: Predict, tiling: Tiling, image: np.ndarray, batch: int) -> list[_One]:
+    """An image that is cut into tiles: no more than `batch` of them exist at a time, and the best of each batch."""
+    tops: list[tuple[float, np.ndarray]] = []
+
+    def maps() -> Iterator[np.ndarray]:
+        squares = split(image, tiling)
+        while some := list(islice(squares, batch)):
+            prediction = predict(np.stack(some))
+            top = int(np.argmax(prediction.scores))  # NaN counts as the largest
+            tops.append((float(prediction.scores[top]), some[top]))
+            yield from prediction.maps
+
+    anomaly = merge(maps(), tiling, *image.shape[1:])
+    score, square = tops[int(np.argmax([score for score, _ in tops]))]
+    return [(score, anomaly, square, None)]
+
+
+def _inner(tiling: Tiling, image: np.ndarray) -> tuple[int, int]:
+    x0, y0, x1, y1 = tiling.region(*image.shape[1:])
+    return y1 - y0, x1 - x0

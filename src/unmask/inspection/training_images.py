@@ -1,0 +1,145 @@
+"""The good images on their way to a detector: each checked once, copies left out, squares made on demand."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unmask.errors import ImageError
+from unmask.imaging.fingerprints import content_hash
+from unmask.imaging.images import Source, pixels_of, planes
+from unmask.imaging.intensity import IntensityRange, learned_range
+from unmask.imaging.tiling import Tiling, split
+from unmask.inspection.scoring import Reading, name_of
+from unmask.training.trainer import Training
+
+CACHED = 200_000_000
+"""Bytes of squares that the check keeps, so that a fit of a few hundred images decodes each only once."""
+
+
+class Checked(NamedTuple):
+    """What is known of good images once each has been decoded.
+
+    Attributes:
+        hashes: of their contents.
+        sizes: (h, w) of each in pixels.
+        intensity: which values become 0 and 1; None = the whole range of the kind of number.
+        squares: of the first of them, where an image is one square; empty for those that are decoded again.
+    """
+
+    hashes: list[str]
+    sizes: list[tuple[int, int]]
+    intensity: IntensityRange | None
+    squares: dict[int, Float[np.ndarray, "3 s s"]]
+
+
+def check_images(
+    sources: Sequence[Source], tiling: Tiling, intensity: IntensityRange | None, training: Training
+) -> Checked:
+    """Decode every image once, for a header says nothing of what follows it, and training may take hours.
+
+    Args:
+        sources: good images.
+        tiling: whose region of interest must lie in each.
+        intensity: as the user gave it; None = learn it from the 16-bit images.
+        training: whose progress is told.
+
+    Raises:
+        ImageError: some cannot be used; all of them are named.
+    """
+    room = CACHED if training.max_memory is None and tiling.tile is None else 0
+    found = Checked([], [], intensity, {})
+    bad, largest, start = [], [], time.monotonic()
+    for number in range(len(sources)):
+        try:
+            pixels, name = _pixels(sources, number)
+            image = planes(pixels, name, intensity)
+            h, w = image.shape[1:]
+            tiling.region(h, w, name)
+        except ImageError as error:
+            bad.append(str(error))
+            continue
+        is_deep = pixels.dtype == np.uint16 and intensity is None
+        largest += [int(pixels.max())] if is_deep else []
+        found.hashes.append(content_hash(pixels))
+        found.sizes.append((h, w))
+        if not is_deep and (len(found.squares) + 1) * 12 * tiling.size**2 <= room:
+            found.squares[number] = next(split(image, tiling))
+        training.progress("check", number + 1, len(sources), _left(start, number + 1, len(sources)))
+    if bad:
+        raise ImageError(f"{len(bad)} of {len(sources)} images cannot be used: {' | '.join(bad)}")
+    return found._replace(intensity=intensity or learned_range(largest))
+
+
+def without_copies(
+    hashes: Sequence[str], normals: Sequence[int], held_out: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """The images of both parts, each content once: a copy is not one more image, and what was learned cannot calibrate.
+
+    Args:
+        hashes: of all images.
+        normals: numbers of those to learn from.
+        held_out: numbers of those to calibrate on.
+    """
+    first: dict[str, int] = {}
+    for number in (*normals, *held_out):
+        first.setdefault(hashes[number], number)
+    kept = set(first.values())
+    if dropped := len(normals) + len(held_out) - len(kept):
+        warnings.warn(f"{dropped} good images are copies of others; each picture counts once", stacklevel=4)
+    return [number for number in normals if number in kept], [number for number in held_out if number in kept]
+
+
+class TrainingImages:
+    """n squares of good images, as a detector takes them.
+
+    Args:
+        sources: of all images.
+        numbers: of the images to give.
+        reading: how a source becomes squares.
+        checked: what is known of all images.
+    """
+
+    def __init__(self, sources: Sequence[Source], numbers: Sequence[int], reading: Reading, checked: Checked) -> None:
+        self.sources, self.reading, self.squares = sources, reading, checked.squares
+        self.places = [
+            (number, square)
+            for number in numbers
+            for square in range(len(reading.tiling.corners(*checked.sizes[number])))
+        ]
+        self._last: tuple[int, Float[np.ndarray, "3 h w"]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]:
+        number, square = self.places[index]
+        if number in self.squares:
+            return torch.from_numpy(self.squares[number])
+        squares = split(self._image(number), self.reading.tiling, name_of(self.sources[number]))
+        return torch.from_numpy(next(islice(squares, square, None)))
+
+    def _image(self, number: int) -> Float[np.ndarray, "3 h w"]:
+        """The tiles of an image are mostly asked for in turn: the last image that was decoded is remembered."""
+        last = self._last
+        if last is None or last[0] != number:
+            last = self._last = number, self.reading.decode(self.sources[number])
+        return last[1]
+
+
+def _pixels(sources: Sequence[Source], number: int) -> tuple[np.ndarray, str]:
+    """An image's pixels; messages name images that have no path by their number."""
+    pixels, name = pixels_of(sources[number])
+    return pixels, f"image {number}" if name.startswith("the ") else name
+
+
+def _left(start: float, done: int, total: int) -> float:
+    return (time.monotonic() - start) / done * (total - done)
