@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from unmask.cli import data
 from unmask.cli import measure as measuring
 from unmask.cli.arguments import check_writable, loaded, needs_torch, opened, pairs_of
 from unmask.cli.console import fail, note, progress_bars, shown, warn
@@ -176,6 +177,7 @@ def export(
     )
 
 
+app.command()(data.data)
 app.command()(measuring.evaluate)
 app.command()(measuring.bench)
 app.command()(measuring.compare)
