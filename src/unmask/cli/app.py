@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from unmask.cli import fitting, inspecting, measure
+from unmask.cli import data, fitting, inspecting, measure
 from unmask.cli import options as opt
 from unmask.cli.arguments import needs_torch
 from unmask.cli.console import fail, megabytes, note, shown, warn
@@ -29,6 +29,7 @@ UsageError = cast("type[Exception]", typer.BadParameter.__base__)  # of click, o
 app.command()(fitting.fit)
 app.command()(inspecting.inspect)
 app.command()(fitting.export)
+app.command()(data.data)
 app.command()(measure.evaluate)
 app.command()(measure.bench)
 app.command()(measure.compare)

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-Source = Annotated[
-    Path, typer.Argument(help="A folder of good images, or a data set (MVTec AD, VisA, CSV and others).")
-]
+Source = Annotated[Path, typer.Argument(help="A folder of good images, or a data set (MVTec AD, VisA, CSV, ...).")]
 Model = Annotated[Path, typer.Argument(help="A model file written by: unmask fit, or unmask export.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")]
 Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]
@@ -44,7 +42,7 @@ MaxMinutes = Annotated[float | None, typer.Option(help="Time limit of the traini
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted fit stopped.")]
 MaxMemory = Annotated[
     str | None,
-    typer.Option(help="Memory that the whole program may use, such as 1GB or 800MB; the rest goes to a file."),
+    typer.Option(help="Memory for the whole program, such as 1GB or 800MB; the rest goes to a file."),
 ]
 Scratch = Annotated[Path | None, typer.Option(help="Folder on a disk for that file; it is gone after the fit.")]
 

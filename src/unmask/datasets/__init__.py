@@ -1,10 +1,13 @@
 """A folder or a manifest to a Split: what to learn from, what to calibrate on, what to be judged on.
 
-layouts.py     the folder trees that are recognised, one small function each
-manifests.py   the same from CSV files: our own manifest, and the split of VisA
-checks.py      everything that can be wrong with the files, found from their headers
-found.py       what they hand on, and which images are set apart
+layouts/       the folder trees that are recognised, one small function each
+manifests.py   the same from a CSV file
+inventory.py   the files of a recognised data set, each with its role
+checks.py      what can be wrong with the files, found from their headers
+copies.py      equal files, which count once
+division.py    which good images are held out, and groups that stay together
 masks.py       ground truth: the only place that opens it
+summary.py     what a data set holds, counted
 """
 
 from __future__ import annotations
@@ -14,54 +17,72 @@ import os
 from pathlib import Path
 
 from unmask.datasets.checks import check
-from unmask.datasets.found import Found, folders, listing, set_apart
-from unmask.datasets.layouts import LAYOUTS
+from unmask.datasets.copies import count_once
+from unmask.datasets.division import draw, group_warnings, grouped, names_of, with_test_normals
+from unmask.datasets.layouts import recognise
 from unmask.datasets.masks import read_mask, read_masks
+from unmask.datasets.summary import summary
 from unmask.errors import DatasetError, SettingError
 from unmask.types import Split
 
-__all__ = ["fingerprint", "load", "read_mask", "read_masks"]
-
-KNOWN = "MVTec AD, MVTec LOCO AD, MPDD, VisA, BTAD, OCT2017, good/ and bad/, a folder of good images, a CSV manifest"
+__all__ = ["fingerprint", "load", "read_mask", "read_masks", "summary"]
 
 
-def load(path: str | Path, *, held_out_share: float = 0.2, seed: int = 0) -> Split:
-    """Recognise a data set, check its files from their headers, and set normal images apart.
+def load(path: str | Path, *, held_out_share: float = 0.2, seed: int = 0, groups: str | None = None) -> Split:
+    """Read a data set: its good images, divided into those to learn from and those held out, and its labelled test set.
 
-    An image is held out when the hash of "{seed}/{name}", its name relative to the training folder, falls below the
-    share: adding images moves no other across, and every machine agrees. (Only in sets so small that none or all would
-    fall below it does the smallest hash go out or the largest stay.) Where the authors set normal images apart
-    themselves (MVTec LOCO's validation/good), those are the held-out ones and the training images stay whole.
+    The layout is recognised from the files: MVTec AD, MVTec AD 2, MVTec 3D-AD, MVTec LOCO AD, MPDD, BTAD, VisA,
+    Real-IAD, KolektorSDD, KolektorSDD2, DAGM, OCT2017, a folder good/ with or without a folder bad/ beside it, a plain
+    folder of good images, or a CSV file with the columns path, label and split (and, if there are any, mask and group).
+    Only headers are read, except where a data set labels its images by empty masks; nothing is written.
+
+    Thresholds come from held-out images, which no detector learns from. An image is held out when the hash of
+    "{seed}/{name}", its path relative to the training folder, falls below the share, so that adding images moves no
+    other one and every machine agrees. At least one image is held out and at least one is not, if there are two or
+    more. Where the authors hold good images out themselves (validation/good), those are taken and all training images
+    are learned from. Where a data set brings no good test images, a share of the good images that no seed changes
+    becomes the test set's.
+
+    Good images with equal contents count once: the first by name stays, and a warning names the others. Photographs
+    of one thing (a patient, a lot, a burst, neighbouring video frames) are alike too, and a threshold means little when
+    some are learned from and others held out: `groups` keeps them on one side.
 
     Args:
-        path: a data set's folder, or a CSV manifest.
-        held_out_share: share of the training normals to hold out, in (0, 1).
+        path: a data set's folder, or a CSV manifest, or a JSON file of Real-IAD.
+        held_out_share: the share of the good training images to hold out, in (0, 1).
         seed: another seed holds out other images; the test set never depends on it.
+        groups: a regular expression, searched in each good image's path relative to the training folder (with forward
+            slashes). Its first capture group, or the whole match if it captures nothing, names the image's group, and
+            the hash of that name decides for all of the group. An image without a match is a group of its own. Given
+            for a manifest, it takes the place of the column group.
 
     Returns:
-        The split; `layout` says what was recognised and `warnings` what a user should know.
+        The split: `normals` and `held_out` are paths of good images, `test` are labelled images; `layout` names what
+        was recognised, and `warnings` are what a user should know, one line each.
 
     Raises:
-        DatasetError: nothing is there or recognised, no image is good, files cannot be read, masks do not fit.
-        SettingError: the share is not in (0, 1).
+        DatasetError: nothing is there or recognised, no image is good, files cannot be read, or masks do not fit.
+        SettingError: the share is not in (0, 1), or `groups` is no regular expression or matches no image.
     """
     if not 0 < held_out_share < 1:
         raise SettingError(f"held_out_share is {held_out_share}, wanted a share between 0 and 1, such as 0.2")
     root = Path(path)
-    found = _recognise(root)
-    if not found.normals:
-        raise DatasetError(f"{root}: {found.layout}, but no good images to learn from; put some into {found.root}")
-    warnings = (*found.warnings, *check(found))
-    held_out = set(found.held_out) or set_apart(found.normals, found.root, held_out_share, str(seed))
+    inventory = recognise(root)
+    check(inventory)
+    inventory = with_test_normals(grouped(count_once(inventory), groups))
+    names = names_of(inventory)
+    held_out = set(inventory.held_out) or draw(names, held_out_share, str(seed))
+    warnings = (*inventory.warnings, *group_warnings(inventory))
     if not held_out:
-        warnings += ("only one good image: none is held out, so no threshold can be set; give more",)
+        one = "one good image" if len(names) == 1 else "one group of good images"
+        warnings += (f"there is only {one}: none is held out, so no threshold can be set; give more",)
     return Split(
         name=root.stem if root.is_file() else root.resolve().name,
-        layout=found.layout,
-        normals=tuple(sorted(set(found.normals) - held_out)),
+        layout=inventory.layout,
+        normals=tuple(sorted(set(inventory.normals) - held_out)),
         held_out=tuple(sorted(held_out)),
-        test=found.test,
-        has_masks=any(sample.masks for sample in found.test),
+        test=inventory.test,
+        has_masks=any(sample.masks for sample in inventory.test),
         warnings=warnings,
     )
 
@@ -84,16 +105,3 @@ def fingerprint(split: Split) -> str:
     except OSError as error:
         raise DatasetError(f"{error.filename}: {error.strerror}; load the data set again") from error
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
-
-
-def _recognise(root: Path) -> Found:
-    if not root.exists():
-        raise DatasetError(f"{root}: no such folder or manifest; give the data set's folder")
-    for layout in LAYOUTS:
-        found = layout(root)
-        if found is not None:
-            return found
-    inside = [child.name for child in folders(root) if (child / "train").is_dir()]
-    if inside:
-        raise DatasetError(f"{root} holds several data sets ({listing(inside)}); give one, such as {root / inside[0]}")
-    raise DatasetError(f"{root}: no layout recognised (or the folder is empty); known are {KNOWN}")

@@ -36,7 +36,16 @@ def read_masks(sample: Sample) -> list[Bool[np.ndarray, "_ _"]]:
     Raises:
         DatasetError: a mask cannot be read.
     """
-    return [_values(path) > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0) for path in sample.masks]
+    return [_defective(path) for path in sample.masks]
+
+
+def is_empty(mask: Path) -> bool:
+    """Say whether a mask marks no pixel as defective, which in some data sets is how an image is labelled good.
+
+    Raises:
+        DatasetError: the mask cannot be read.
+    """
+    return not _defective(mask).any()
 
 
 def saturations(samples: Sequence[Sample], config: Path) -> tuple[Sample, ...]:
@@ -68,6 +77,11 @@ def saturations(samples: Sequence[Sample], config: Path) -> tuple[Sample, ...]:
         return float(min(int(threshold * area) if relative else threshold, area))
 
     return tuple(replace(sample, saturation=tuple(saturation(path) for path in sample.masks)) for sample in samples)
+
+
+def _defective(path: Path) -> Bool[np.ndarray, "h w"]:
+    """Read which pixels a mask file marks; the zeros of a JPEG are blurred, so that its threshold is in the middle."""
+    return _values(path) > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
 
 
 def _values(path: Path) -> Integer[np.ndarray, "h w"]:

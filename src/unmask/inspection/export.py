@@ -198,11 +198,20 @@ def _compared(original: Inspector, twin: Inspector, good: Sequence[Source], targ
         more = _differences(original, one, other)
         scores, maps = max(scores, more[0]), max(maps, more[1])
         verdicts += 1
-        differing += bool(one.scores[0] > original.calibration.threshold) != bool(
-            other.scores[0] > twin.calibration.threshold
-        )
+        differing += _differ(_margin(original, one), _margin(twin, other))
     calibrated_on = twin.calibration.n_held_out if twin.calibration is not original.calibration else 0
     return Exported(target, scores, maps, calibrated_on, verdicts, differing)
+
+
+def _margin(inspector: Inspector, prediction: ArrayPrediction) -> float:
+    """How far a score lies above the threshold, as a share of it."""
+    threshold = inspector.calibration.threshold
+    return (float(prediction.scores[0]) - threshold) / max(abs(threshold), 1e-6)
+
+
+def _differ(a: float, b: float) -> bool:
+    """Whether two verdicts differ by more than rounding: one held-out score is the threshold itself."""
+    return (a > 0) != (b > 0) and max(abs(a), abs(b)) > SLACK
 
 
 def _scored(inspector: Inspector, reading: Reading, image: np.ndarray) -> ArrayPrediction:

@@ -16,6 +16,7 @@ import torch
 
 import unmask
 from unmask.datasets import load as load_dataset
+from unmask.datasets.division import draw
 from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import DatasetError, SettingError
 from unmask.features.maps import check_memory
@@ -202,14 +203,8 @@ class Both(Sequence[Source]):
 
 def _drawn(hashes: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
     """Images to learn from and to hold out, by their contents: one more image moves no other across."""
-
-    def fraction(content: str) -> float:
-        return int.from_bytes(hashlib.blake2b(f"{seed}/{content}".encode(), digest_size=8).digest(), "big") / 2**64
-
-    ranked = sorted(range(len(hashes)), key=lambda i: fraction(hashes[i]))
-    below = sum(fraction(content) < share for content in hashes)
-    count = min(max(below, 1), len(hashes) - 1)
-    return sorted(ranked[count:]), sorted(ranked[:count])
+    held_out = draw(dict(enumerate(hashes)), share, str(seed))
+    return [number for number in range(len(hashes)) if number not in held_out], sorted(held_out)
 
 
 # --- what the fit makes -----------------------------------------------------------------------------------------------

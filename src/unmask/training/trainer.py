@@ -77,6 +77,7 @@ class Training:
     resume: bool = False
     identity: str = ""
     max_memory: int | None = None
+    scratch: Path | None = None
     progress: Progress = field(default=silent, compare=False)
     observer: Observer | None = field(default=None, compare=False)
 

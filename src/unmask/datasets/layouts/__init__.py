@@ -1,0 +1,72 @@
+"""The folder trees that are recognised: one function each, which gives an inventory or None where the tree is another.
+
+mvtec.py      MVTec AD, LOCO AD, 3D-AD and AD 2, MPDD, BTAD
+visa.py       VisA with its CSV, in its 1cls layout, and as it was downloaded
+kolektor.py   KolektorSDD and KolektorSDD2
+dagm.py       DAGM 2007
+real_iad.py   Real-IAD, by its JSON file
+folders.py    OCT2017, good/ beside bad/, and a plain folder of good images
+trees.py      what these functions share
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from unmask.datasets.inventory import Inventory, abbreviated
+from unmask.datasets.layouts.dagm import dagm
+from unmask.datasets.layouts.folders import flat, good_and_bad, oct2017
+from unmask.datasets.layouts.kolektor import kolektor_sdd, kolektor_sdd2
+from unmask.datasets.layouts.mvtec import btad, mvtec, mvtec_3d, mvtec_ad_2, mvtec_loco
+from unmask.datasets.layouts.real_iad import real_iad
+from unmask.datasets.layouts.trees import folders
+from unmask.datasets.layouts.visa import visa_1cls, visa_csv, visa_tree
+from unmask.datasets.manifests import manifest
+from unmask.errors import DatasetError
+
+LAYOUTS: tuple[Callable[[Path], Inventory | None], ...] = (  # in this order: the special ones before the general ones
+    real_iad,
+    manifest,
+    visa_csv,
+    kolektor_sdd,
+    kolektor_sdd2,
+    dagm,
+    mvtec_3d,
+    mvtec_ad_2,
+    mvtec_loco,
+    visa_1cls,
+    mvtec,
+    btad,
+    oct2017,
+    visa_tree,
+    good_and_bad,
+    flat,
+)
+KNOWN = (
+    "MVTec AD, MVTec AD 2, MVTec 3D-AD, MVTec LOCO AD, MPDD, BTAD, VisA, Real-IAD, KolektorSDD, KolektorSDD2, DAGM, "
+    "OCT2017, good/ and bad/, a folder of good images, a CSV manifest"
+)
+
+
+def recognise(root: Path) -> Inventory:
+    """Give the inventory of the first layout that fits and has good images.
+
+    Raises:
+        DatasetError: nothing is there, no layout fits, or the layout that fits has no good images.
+    """
+    if not root.exists():
+        raise DatasetError(f"{root}: no such folder or manifest; give the data set's folder")
+    empty: Inventory | None = None
+    for layout in LAYOUTS:
+        inventory = layout(root)
+        if inventory is not None and inventory.normals:
+            return inventory
+        empty = empty or inventory
+    if empty is not None:
+        raise DatasetError(f"{root}: {empty.layout}, but no good images to learn from; put some into {empty.root}")
+    inside = [child.name for child in folders(root) if any(one.name.lower() == "train" for one in folders(child))]
+    if inside:
+        several = f"{root} holds several data sets ({abbreviated(inside)})"
+        raise DatasetError(f"{several}; give one, such as {root / inside[0]}")
+    raise DatasetError(f"{root}: no layout recognised (or the folder is empty); known are {KNOWN}")

@@ -1,0 +1,98 @@
+"""Real-IAD (arXiv 2403.12580): a JSON file for each object lists its training and test images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unmask.datasets.inventory import Inventory
+from unmask.datasets.layouts.trees import defective_in_training
+from unmask.errors import DatasetError
+from unmask.types import Sample
+
+
+class Table(NamedTuple):
+    """What a JSON file of Real-IAD holds.
+
+    Attributes:
+        prefix: the folder of images that it names.
+        good: the class of good images.
+        train: one mapping for each training image.
+        test: the same of the test images.
+    """
+
+    prefix: str
+    good: str
+    train: list[dict[str, Any]]
+    test: list[dict[str, Any]]
+
+
+def real_iad(root: Path) -> Inventory | None:
+    """Real-IAD, by an object's JSON file or by the folder of its images.
+
+        realiad_jsons/realiad_jsons/audiojack.json
+        realiad_1024/audiojack/OK/S0001/audiojack_0001_OK_C1_....jpg
+        realiad_1024/audiojack/NG/QS/S0002/audiojack_0002_QS_C1_....jpg and its mask .png
+
+    The JSON file holds "meta" ("normal_class", and "prefix": a folder of images) and the lists "train" and "test" of
+    {"image_path", "mask_path" or null, "anomaly_class"}. A JSON file of another form is an error when it is what was
+    given, and is passed over when it merely lies beside the folder that was given.
+
+    Raises:
+        DatasetError: the JSON file that was given has another form, or its images are not found.
+    """
+    if root.is_file() and root.suffix.lower() == ".json":
+        table = _read(root)
+        if table is None:
+            raise DatasetError(f"{root}: not a JSON file of Real-IAD (meta, train, test); give one, or a CSV manifest")
+        return _inventory(table, _folder_of_images(root, table))
+    if root.is_dir():
+        for file in _files_beside(root.resolve()):
+            table = _read(file)
+            if table is not None and (root / table.train[0]["image_path"]).is_file():
+                return _inventory(table, root)
+    return None
+
+
+def _files_beside(folder: Path) -> Iterator[Path]:
+    """List the places where the JSON file of a folder of images may lie."""
+    for top in (folder, folder.parent, folder.parent.parent):
+        for inside in (".", "realiad_jsons", "realiad_jsons/realiad_jsons"):
+            if (file := top / inside / f"{folder.name}.json").is_file():
+                yield file
+
+
+def _read(file: Path) -> Table | None:
+    """Read a JSON file; None when it has another form than Real-IAD's, or lists no training images."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        meta, train, test = content["meta"], content["train"], content["test"]
+        fits = all({"image_path", "anomaly_class"} <= row.keys() for row in (*train, *test))
+        prefix, good = str(meta.get("prefix") or file.stem), str(meta.get("normal_class") or "OK")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Table(prefix, good, train, test) if train and fits else None
+
+
+def _folder_of_images(file: Path, table: Table) -> Path:
+    """Find the folder that the paths of a JSON file are relative to, in the folders around the file."""
+    first, tops = table.train[0]["image_path"], file.resolve().parents[:3]
+    places = [top / name for name in (table.prefix, file.stem) for top in tops]
+    places += [folder / file.stem for top in tops for folder in sorted(top.glob("realiad_*"))]
+    for folder in places:
+        if (folder / first).is_file():
+            return folder
+    raise DatasetError(f"{file}: {first} is in no folder {file.stem}/ beside it; give the folder of images instead")
+
+
+def _inventory(table: Table, folder: Path) -> Inventory:
+    normals = [folder / row["image_path"] for row in table.train if row["anomaly_class"] == table.good]
+    test = []
+    for row in table.test:
+        bad = row["anomaly_class"] != table.good
+        masks = (folder / row["mask_path"],) if bad and row.get("mask_path") else ()
+        test.append(Sample(folder / row["image_path"], bad, row["anomaly_class"] if bad else "good", masks))
+    unused = len(table.train) - len(normals)
+    return Inventory("Real-IAD", folder, tuple(normals), tuple(test), warnings=defective_in_training(unused))
