@@ -35,9 +35,8 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 @pytest.fixture(scope="module")
 def inspector(split: Split) -> Inspector:
-    return Inspector.train(
-        split.normals,
-        split.held_out,
+    return Inspector.fit(
+        split,
         detector="isstad",
         settings=FEATURES,
         false_alarm_rate=0.3,
@@ -60,9 +59,9 @@ def test_rates_are_counted_at_the_model_s_own_threshold(inspector: Inspector, sp
     threshold = (scores.min() + np.sort(scores)[1]) / 2  # all but one are flagged
     figures = evaluate(
         Inspector(
-            inspector.detector,
+            inspector.backend,
             replace(inspector.calibration, threshold=float(threshold)),
-            inspector.framing,
+            inspector.reading,
             inspector.facts,
         ),
         split,
@@ -109,7 +108,7 @@ def test_recall_is_told_by_kind_and_by_size(inspector: Inspector, split: Split) 
     scores = [inspector.inspect(sample.path).score for sample in anomalous]
     threshold = float(np.sort(scores)[:2].mean())  # one defect is missed
     strict = replace(inspector.calibration, threshold=threshold)
-    figures = evaluate(Inspector(inspector.detector, strict, inspector.framing, inspector.facts), mixed)
+    figures = evaluate(Inspector(inspector.backend, strict, inspector.reading, inspector.facts), mixed)
     found = np.array(scores) > threshold
     assert figures["recall_by_kind"] == {"kind 0": found[::2].mean(), "kind 1": found[1::2].mean()}
     assert next(iter(figures["recall_by_size"])).startswith("up to")
@@ -182,9 +181,8 @@ def test_oct2017_s_protocol(tmp_path: Path) -> None:
                 picture = as_picture(image if kind == "NORMAL" else planted(image, x=16 * number))
                 picture.save(root / part / kind / f"{kind}-{i}.jpeg", quality=95)
     split = load(root)
-    inspector = Inspector.train(
-        split.normals,
-        split.held_out,
+    inspector = Inspector.fit(
+        split,
         detector="ssm",
         settings=SSM_FEATURES,
         false_alarm_rate=0.3,

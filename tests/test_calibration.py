@@ -17,7 +17,7 @@ RATES = st.integers(1, 99_999).map(lambda parts: parts / 100_000)
 def calibrated(scores, rate, maps=None):
     scores = np.asarray(scores, dtype=float)
     maps = [np.full((2, 3), score, np.float32) for score in scores] if maps is None else maps
-    return Calibration.from_normals(scores, maps, rate)
+    return Calibration.from_normals(zip(scores, maps, strict=True), rate)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_inputs_that_cannot_calibrate_are_refused():
             calibrated(np.arange(200), rate)
     with pytest.raises(CalibrationError, match="NaN"):
         calibrated([*range(30), np.nan], 0.05)
-    with pytest.raises(CalibrationError, match="30 scores came with 2 maps"):
-        calibrated(np.arange(30), 0.05, [np.zeros((2, 2))] * 2)
+    with pytest.raises(CalibrationError, match="NaN"):
+        calibrated(np.arange(30), 0.05, [np.zeros((2, 2))] * 29 + [np.full((2, 2), np.inf)])
 
 
 def test_maps_are_read_once_and_set_the_scale():

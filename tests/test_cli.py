@@ -210,7 +210,7 @@ def test_a_detector_without_steps_is_noticed(
     monkeypatch.setattr(ISSTAD, "explain", Detector.explain)
     said = run("inspect", model, pictures, "-o", tmp_path / "report", "--explain")
     assert said.code == 0
-    assert "Note: isstad tells no steps" in said.err
+    assert "Note: isstad has no steps" in said.err
 
 
 def test_mistakes_in_inspect_are_one_line(run: Run, model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -224,8 +224,30 @@ def test_mistakes_in_inspect_are_one_line(run: Run, model: Path, pictures: Path,
     one_line(run("inspect", model, pictures, "-o", pictures), "is not a report of unmask")
     assert sorted(path.name for path in pictures.iterdir()) == before
     (pictures / "broken.png").write_text("no image")
-    one_line(run("inspect", model, pictures, "-o", tmp_path / "report"), "broken.png")
+    one_line(run("inspect", model, pictures, "-o", tmp_path / "report", "--strict"), "broken.png")
     assert not (tmp_path / "report").exists()
+
+
+def test_an_image_that_cannot_be_judged_is_recorded_and_the_rest_is_judged(
+    run: Run, model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "broken.png").write_text("no image")
+    done = run("inspect", model, pictures, "-o", tmp_path / "report", "--json")
+    assert done.code == 3
+    records = [json.loads(line) for line in done.out.splitlines()]
+    failed = [record for record in records if record["error"] is not None]
+    assert len(records) == 4
+    assert [Path(record["path"]).name for record in failed] == ["broken.png"]
+    assert (failed[0]["score"], failed[0]["is_anomalous"]) == (None, None), "it has no verdict"
+    rows = json.loads((tmp_path / "report" / "results.json").read_text())["results"]
+    assert [row["name"] for row in rows if row["error"]] == ["broken.png"]
+    assert len(rows) == 4
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "1 image could not be judged" in page
+    assert page.count('data-verdict="failed"') == 1
+    done = run("inspect", model, pictures, "--fail-on-anomaly")
+    assert done.code == 3, "an image without a verdict counts for more than one that is anomalous"
+    assert "of 3 images anomalous, 1 not judged" in done.out
 
 
 # --- evaluate, info, detectors, sample, demo -------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_float_tiff_must_lie_in_0_1():
     same(images.decode(tiff(array)), planes(array, 1.0))
     colour = np.random.default_rng(0).random((6, 5, 3)).astype(np.float32)
     same(images.decode(tiff(colour, photometric="rgb")), planes(colour, 1.0))
-    with pytest.raises(ImageError, match=r"float values in \[.*\], wanted \[0, 1\]; divide"):
+    with pytest.raises(ImageError, match=r"float values in \[.*\], wanted \[0, 1\]; give an intensity range"):
         images.decode(tiff(array * 300))
     with pytest.raises(ImageError, match="NaN"):
         images.decode(tiff(np.full((6, 5), np.nan, np.float32)))
@@ -207,8 +207,8 @@ def test_arrays(array):
         (noise(0, 7, 3), "shape"),
         (np.ones((5, 7), np.int64), "int64 has no known range"),
         (np.ones((5, 7), bool), "bool has no known range"),
-        (np.full((5, 7), 1.01), "divide"),
-        (np.full((5, 7), -0.1), "divide"),
+        (np.full((5, 7), 1.01), "intensity range"),
+        (np.full((5, 7), -0.1), "intensity range"),
         (np.full((5, 7), np.inf), "NaN or infinite"),
     ],
 )

@@ -15,7 +15,7 @@ from tiny import FEATURES, PIXELS, SIZE, as_picture, planted, texture, write_tex
 from unmask.detectors import Detector
 from unmask.errors import CalibrationError, ImageError, ModelFileError, SettingError, UnmaskError
 from unmask.imaging.images import HEAT_ANCHORS
-from unmask.inspection import model_file as modelfile
+from unmask.inspection import model_file
 from unmask.inspection.calibration import best_rate
 from unmask.inspection.explanation import frames
 from unmask.inspection.inspector import Inspector
@@ -31,8 +31,8 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def train(normals: list[Path], held_out: list[Path], **more: Any) -> Inspector:
-    return Inspector.train(
-        normals, held_out, **{"detector": "isstad", "settings": FEATURES, "training": CPU, "source": "textures", **more}
+    return Inspector.fit(
+        normals, held_out=held_out, **{"detector": "isstad", "settings": FEATURES, "training": CPU, **more}
     )
 
 
@@ -91,7 +91,7 @@ def test_held_out_images_keep_the_promise(inspector: Inspector, paths: list[Path
 def test_many_images_give_what_each_gives(inspector: Inspector, paths: list[Path]) -> None:
     some = [*paths[:5], as_picture(texture(9)).resize((90, 50))]
     alone = [inspector.inspect(one) for one in some]
-    for a, b in zip(alone, inspector.inspect_many(iter(some), batch=4), strict=True):
+    for a, b in zip(alone, inspector.inspect_many(iter(some), batch_size=4), strict=True):
         assert a.score == pytest.approx(b.score, rel=1e-3, abs=1e-4)
         np.testing.assert_allclose(a.map, b.map, rtol=1e-3, atol=1e-4)
     assert list(inspector.inspect_many([])) == []
@@ -138,7 +138,7 @@ def test_an_explanation_comes_only_when_asked_for(inspector: Inspector, paths: l
 def test_each_image_gets_its_own_explanation(inspector: Inspector) -> None:
     sources = [as_picture(texture(700 + i)) for i in range(5)]
     sources[3] = as_picture(planted(texture(703)))
-    together = inspector.inspect_many(sources, batch=2, explain=True)
+    together = inspector.inspect_many(sources, batch_size=2, explain=True)
     for source, result in zip(sources, together, strict=True):
         (alone,) = inspector.inspect(source, explain=True).explanation
         for caption, picture in result.explanation[0].pictures.items():
@@ -252,12 +252,12 @@ def test_saved_and_loaded_it_gives_equal_results(inspector: Inspector, model: Pa
 
 def test_saved_again_it_is_the_same_model(model: Path, tmp_path: Path, paths: list[Path]) -> None:
     unmask.load(model).save(tmp_path / "b.unmask")
-    assert modelfile.facts_of(tmp_path / "b.unmask") == modelfile.facts_of(model)
+    assert model_file.facts_of(tmp_path / "b.unmask") == model_file.facts_of(model)
 
 
 def test_a_model_file_tells_where_it_comes_from(model: Path) -> None:
-    facts = modelfile.facts_of(model)
-    expected = {"detector": "isstad", "preset": "fast", "source": "textures", "seed": 0, "n_normal": 20}
+    facts = model_file.facts_of(model)
+    expected = {"detector": "isstad", "preset": "fast", "source": "20 images", "seed": 0, "n_normal": 20}
     assert {key: facts[key] for key in expected} == expected
     assert facts["params"]["backbone"] == "tiny"
     assert set(facts["frozen"]) == {"tiny"}
@@ -275,29 +275,29 @@ def refused(path: Path, said: str) -> None:
 
 def rewritten(model: Path, facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> Path:
     """What was written on purpose has a right checksum."""
-    modelfile.write(model, facts, tensors)
+    model_file.write(model, facts, tensors)
     return model
 
 
 def test_changed_tensors_fail_the_self_test(model: Path) -> None:
-    facts, tensors = modelfile.read(model)
+    facts, tensors = model_file.read(model)
     changed = {key: 1.1 * value if value.dtype == np.float32 else value for key, value in tensors.items()}
     refused(rewritten(model, facts, changed), "fails its self-test")
 
 
 def test_tensors_of_another_model_are_refused(model: Path) -> None:
-    facts, tensors = modelfile.read(model)
+    facts, tensors = model_file.read(model)
     refused(rewritten(model, facts, {**tensors, "foreign": np.zeros(1)}), "foreign")
 
 
 def test_another_backbone_is_refused(model: Path) -> None:
-    facts, tensors = modelfile.read(model)
+    facts, tensors = model_file.read(model)
     refused(rewritten(model, {**facts, "frozen": {"tiny": "0123"}}, tensors), "tiny with checksum 0123")
 
 
 @pytest.mark.parametrize("key", ["calibration", "self_test", "detector", "params", "frozen"])
 def test_a_model_without_a_part_is_refused(model: Path, key: str) -> None:
-    facts, tensors = modelfile.read(model)
+    facts, tensors = model_file.read(model)
     del facts[key]
     refused(rewritten(model, facts, tensors), key)
 

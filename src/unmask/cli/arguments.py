@@ -42,12 +42,14 @@ def image_files(given: list[Path]) -> list[Path]:
     """Image files, and those in folders.
 
     Raises:
-        DatasetError: there are none.
+        DatasetError: there are none, or a path leads nowhere.
     """
     from unmask.imaging.images import list_images
 
     found: list[Path] = []
     for path in given:
+        if not path.exists():
+            raise DatasetError(f"there is no file or folder {path}; give image files or folders of them")
         found += list_images(path, recursive=True) if path.is_dir() else [path]
     if not found:
         raise DatasetError(f"no images in {given[0]}; give image files or folders of them")

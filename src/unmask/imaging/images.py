@@ -218,4 +218,6 @@ def _planes(pixels: Float[np.ndarray, "..."], name: str) -> Float[np.ndarray, "3
         raise ImageError(f"{name}: has shape {pixels.shape}, wanted (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)")
     if pixels.shape[2] == 4:
         pixels = pixels[..., :3] * pixels[..., 3:]
-    return np.ascontiguousarray(np.broadcast_to(pixels.transpose(2, 0, 1), (3, *pixels.shape[:2])))
+    found = np.empty((3, *pixels.shape[:2]), np.float32)
+    found[:] = pixels.transpose(2, 0, 1)
+    return found

@@ -210,10 +210,11 @@ def region_of(text: str) -> dict[str, Any]:
 
 def _resized_mask(mask: Bool[np.ndarray, "mh mw"], h: int, w: int) -> Bool[np.ndarray, "h w"]:
     """A mask at another size: enlarged by repetition; reduced so that what it touches is in it, or it could vanish."""
-    picture = Image.fromarray((255 * mask).astype(np.uint8))
+    picture = Image.fromarray(mask.astype(np.float32))
     smaller = h < mask.shape[0] or w < mask.shape[1]
-    found = picture.resize((w, h), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
-    return np.asarray(found) > (0 if smaller else 127)
+    found = np.asarray(picture.resize((w, h), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST))
+    inside: np.ndarray = found > 0
+    return inside
 
 
 def _tile(part: Float[np.ndarray, "3 h w"], y: int, x: int, side: int) -> Float[np.ndarray, "3 t t"]:

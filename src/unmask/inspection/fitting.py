@@ -20,7 +20,6 @@ from unmask.datasets.division import draw
 from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import DatasetError, SettingError
 from unmask.features.maps import check_memory
-from unmask.imaging.images import Source
 from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.tiling import Tiling, region_of
 from unmask.inspection.calibration import Calibration, rate_for
@@ -46,7 +45,7 @@ class Good(NamedTuple):
         share: of them to hold out, where they are divided by their contents.
     """
 
-    images: Sequence[Source]
+    images: Sequence[Any]
     normals: Sequence[int] | None
     held_out: Sequence[int]
     source: str
@@ -111,11 +110,11 @@ def _fitted(
 ) -> Inspector:
     check_memory(training)
     start = time.monotonic()
-    if good.normals is not None:
-        rate_for(len(good.held_out), rate)  # before anything is decoded
+    promised = None if good.normals is None else rate_for(len(good.held_out), rate)  # before anything is decoded
     checked = check_images(good.images, reading.tiling, reading.intensity, training)
     normals, held_out = without_copies(checked.hashes, *good.divided(checked.hashes, training.seed))
-    rate = rate_for(len(held_out), rate)
+    if promised is None or len(held_out) != len(good.held_out):
+        promised = rate_for(len(held_out), rate)
     reading = replace(reading, intensity=checked.intensity)
     hashes = {"learned": [checked.hashes[i] for i in normals], "held_out": [checked.hashes[i] for i in held_out]}
     facts = {**_detector_facts(made, preset), "source": good.source, "seed": training.seed}
@@ -123,7 +122,7 @@ def _fitted(
     made.fit(TrainingImages(good.images, normals, reading, checked), run)
     made.mark_fitted()  # a detector of the user's may have a `fit` of its own
     backend = TorchBackend(made)
-    calibration = _calibrated(backend, reading, [good.images[i] for i in held_out], rate, training)
+    calibration = _calibrated(backend, reading, [good.images[i] for i in held_out], promised, training)
     facts |= {"n_normal": len(normals), "n_held_out": len(held_out), "images": hashes}
     facts |= {"fit_seconds": round(time.monotonic() - start, 1), **_circumstances(made)}
     return Inspector(backend, calibration, reading, facts)
@@ -183,15 +182,15 @@ def _divided(images: Any, held_out: Any, share: float, seed: int) -> Good:
     return Good(good, None, (), source, share) if held_out is None else _numbered(good, Sources(held_out), source)
 
 
-def _numbered(normals: Sequence[Source], held_out: Sequence[Source], source: str) -> Good:
+def _numbered(normals: Sequence[Any], held_out: Sequence[Any], source: str) -> Good:
     both = Both(normals, held_out)
     return Good(both, range(len(normals)), range(len(normals), len(both)), source)
 
 
-class Both(Sequence[Source]):
+class Both(Sequence[Any]):
     """Two sequences, one after the other, without a copy of either."""
 
-    def __init__(self, first: Sequence[Source], second: Sequence[Source]) -> None:
+    def __init__(self, first: Sequence[Any], second: Sequence[Any]) -> None:
         self.first, self.second = first, second
 
     def __len__(self) -> int:
@@ -211,7 +210,7 @@ def _drawn(hashes: Sequence[str], share: float, seed: int) -> tuple[list[int], l
 
 
 def _calibrated(
-    backend: TorchBackend, reading: Reading, held_out: Sequence[Source], rate: float, training: Training
+    backend: TorchBackend, reading: Reading, held_out: Sequence[Any], rate: float, training: Training
 ) -> Calibration:
     """Whole images, as they will be judged: the maximum over many tiles is rarer exceeded than that of one."""
 

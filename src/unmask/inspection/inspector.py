@@ -8,18 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import SettingError
-from unmask.imaging.images import Source
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
 from unmask.inspection.scoring import BATCH, Reading, Scored, score_images
-from unmask.inspection.sources import as_source
 from unmask.types import AnomalyResult, ArrayPrediction, FailedImage, Frame, Step
 
 if TYPE_CHECKING:
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 ON_ERROR = ("raise", "record")
 
 
+@runtime_checkable
 class Backend(Protocol):
     """What computes maps and scores."""
 
@@ -150,8 +149,7 @@ class Inspector:
     def _judged(
         self, images: Iterable[Any], batch: int, on_error: str, explain: bool
     ) -> Iterator[AnomalyResult | FailedImage]:
-        sources = (as_source(image) for image in images)
-        for one in score_images(self.backend.predict, self.reading, sources, batch):
+        for one in score_images(self.backend.predict, self.reading, images, batch):
             if isinstance(one, Scored):
                 yield self._result(one, self._explanation(one) if explain else ())
             elif on_error == "raise":
@@ -200,5 +198,5 @@ class Inspector:
         save(self, Path(path))
 
 
-def _path(source: Source) -> Path | None:
+def _path(source: Any) -> Path | None:
     return Path(source) if isinstance(source, str | Path) else None

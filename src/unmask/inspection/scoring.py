@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import ImageError
-from unmask.imaging.images import Source, decode
+from unmask.imaging.images import decode
 from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.tiling import Tiling, merge, split
+from unmask.inspection.sources import as_source
 from unmask.types import ArrayPrediction
 
 BATCH = 8
@@ -34,13 +35,13 @@ class Reading:
     tiling: Tiling
     intensity: IntensityRange | None = None
 
-    def decode(self, source: Source) -> Float[np.ndarray, "3 h w"]:
+    def decode(self, source: Any) -> Float[np.ndarray, "3 h w"]:
         """An image as RGB in [0, 1].
 
         Raises:
             ImageError: it cannot be read.
         """
-        return decode(source, intensity=self.intensity)
+        return decode(as_source(source), intensity=self.intensity)
 
 
 class Scored(NamedTuple):
@@ -56,7 +57,7 @@ class Scored(NamedTuple):
         milliseconds: "decode" and "predict", means over the images that were scored together.
     """
 
-    source: Source
+    source: Any
     score: float
     map: Float[np.ndarray, "h w"]
     square: Float[np.ndarray, "3 s s"]
@@ -73,12 +74,12 @@ class Failed(NamedTuple):
         error: why.
     """
 
-    source: Source
+    source: Any
     error: ImageError
 
 
 def score_images(
-    predict: Predict, reading: Reading, sources: Iterable[Source], batch: int = BATCH
+    predict: Predict, reading: Reading, sources: Iterable[Any], batch: int = BATCH
 ) -> Iterator[Scored | Failed]:
     """Score images in their order, `batch` squares at a time: of several images, or of one that is cut into tiles.
 
@@ -96,9 +97,7 @@ def score_images(
         yield from _scored(predict, reading.tiling, some, decoded, spent, batch)
 
 
-def score_or_raise(
-    predict: Predict, reading: Reading, sources: Iterable[Source], batch: int = BATCH
-) -> Iterator[Scored]:
+def score_or_raise(predict: Predict, reading: Reading, sources: Iterable[Any], batch: int = BATCH) -> Iterator[Scored]:
     """As `score_images`.
 
     Raises:
@@ -110,12 +109,12 @@ def score_or_raise(
         yield one
 
 
-def name_of(source: Source) -> str:
+def name_of(source: object) -> str:
     """What messages call an image."""
     return str(source) if isinstance(source, str | Path) else "the image"
 
 
-def _decoded(reading: Reading, source: Source) -> np.ndarray | ImageError:
+def _decoded(reading: Reading, source: Any) -> np.ndarray | ImageError:
     try:
         image = reading.decode(source)
         h, w = image.shape[1:]
@@ -128,7 +127,7 @@ def _decoded(reading: Reading, source: Source) -> np.ndarray | ImageError:
 def _scored(
     predict: Predict,
     tiling: Tiling,
-    sources: list[Source],
+    sources: list[Any],
     decoded: list[np.ndarray | ImageError],
     spent: float,
     batch: int,

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unmask.errors import ImageError
 from unmask.imaging.fingerprints import content_hash
-from unmask.imaging.images import Source, pixels_of, planes
+from unmask.imaging.images import pixels_of, planes
 from unmask.imaging.intensity import IntensityRange, learned_range
 from unmask.imaging.tiling import Tiling, split
 from unmask.inspection.scoring import Reading, name_of
@@ -42,7 +42,7 @@ class Checked(NamedTuple):
 
 
 def check_images(
-    sources: Sequence[Source], tiling: Tiling, intensity: IntensityRange | None, training: Training
+    sources: Sequence[Any], tiling: Tiling, intensity: IntensityRange | None, training: Training
 ) -> Checked:
     """Decode every image once, for a header says nothing of what follows it, and training may take hours.
 
@@ -108,7 +108,7 @@ class TrainingImages:
         checked: what is known of all images.
     """
 
-    def __init__(self, sources: Sequence[Source], numbers: Sequence[int], reading: Reading, checked: Checked) -> None:
+    def __init__(self, sources: Sequence[Any], numbers: Sequence[int], reading: Reading, checked: Checked) -> None:
         self.sources, self.reading, self.squares = sources, reading, checked.squares
         self.places = [
             (number, square)
@@ -135,7 +135,7 @@ class TrainingImages:
         return last[1]
 
 
-def _pixels(sources: Sequence[Source], number: int) -> tuple[np.ndarray, str]:
+def _pixels(sources: Sequence[Any], number: int) -> tuple[np.ndarray, str]:
     """An image's pixels; messages name images that have no path by their number."""
     pixels, name = pixels_of(sources[number])
     return pixels, f"image {number}" if name.startswith("the ") else name

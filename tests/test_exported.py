@@ -1,4 +1,4 @@
-"""Export and the door without torch: equal results, refusals in one line, an environment that has no torch."""
+"""Exported models: equal verdicts, thresholds of their own, refusals in one line, an environment without torch."""
 
 import json
 import shutil
@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import unmask
-from tiny import FEATURES, FRE, FUSE, PATCHCORE, PIXELS, PROTOAD, SIZE, SSM_FEATURES, run_python, write_textures
+from tiny import FEATURES, FRE, FUSE, PATCHCORE, PIXELS, PROTOAD, SSM_FEATURES, run_python, write_textures
 from unmask.errors import ModelFileError, SettingError
 from unmask.inspection import export as exporting
-from unmask.inspection.export import export
-from unmask.inspection.exported import SLACK, Runtime, facts_of
+from unmask.inspection.export import SLACK, export
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
 
@@ -40,8 +40,8 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def trained(paths: list[Path], file: Path, detector: str, settings: dict[str, Any], **more: Any) -> Inspector:
-    inspector = Inspector.train(
-        paths[:20], paths[20:], detector=detector, settings=settings, training=Training(device="cpu"), **more
+    inspector = Inspector.fit(
+        paths[:20], held_out=paths[20:], detector=detector, settings=settings, training=Training(device="cpu"), **more
     )
     inspector.save(file)
     return inspector
@@ -52,20 +52,25 @@ def model(paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small fused model with its ONNX export beside it."""
     file = tmp_path_factory.mktemp("model") / "weave.unmask"
     trained(paths, file, "fuse", FUSE)
-    export(file, images=paths[20:24])
+    export(file, images=paths[20:])
     return file
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_exported_it_says_the_same(configuration: str, paths: list[Path], tmp_path: Path) -> None:
+def test_exported_it_gives_the_same(configuration: str, paths: list[Path], tmp_path: Path) -> None:
     inspector = trained(paths, tmp_path / "a.unmask", *CONFIGURATIONS[configuration])
-    done = export(tmp_path / "a.unmask", images=paths[20:26])
+    done = export(tmp_path / "a.unmask", images=paths)
     assert done.path == tmp_path / "a.onnx"
-    assert (done.compared, max(done.difference, done.map_difference) <= SLACK["fp32"]) == (7, True)
-    runtime = Runtime.load(done.path)
-    assert runtime.calibration == inspector.calibration
+    assert max(done.difference, done.map_difference) <= SLACK
+    assert (done.calibrated_on, done.verdicts, done.differing) == (20, 80, 0), (
+        "four of each held-out image, none learned"
+    )
+    exported = unmask.load(done.path)
+    assert exported.backend.name == "onnx"
+    assert exported.calibration.threshold == pytest.approx(inspector.calibration.threshold, rel=1e-3)
     for batch in (1, 3):
-        for a, b in zip(inspector.inspect_many(paths[:4]), runtime.inspect_many(paths[:4], batch), strict=True):
+        pairs = zip(inspector.inspect_many(paths[:4]), exported.inspect_many(paths[:4], batch), strict=True)
+        for a, b in pairs:
             usual = abs(inspector.calibration.threshold)
             assert abs(a.score - b.score) <= 1e-3 * max(abs(a.score), usual)
             usual = abs(inspector.calibration.pixel_threshold)
@@ -81,38 +86,71 @@ def test_ssm_says_why_it_cannot(paths: list[Path], tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.unmask"]
 
 
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_fewer_bits_make_a_smaller_file(model: Path, paths: list[Path], tmp_path: Path, precision: str) -> None:
-    done = export(model, tmp_path / "small.onnx", precision=precision, images=paths[20:24])
+def test_fewer_bits_are_calibrated_anew_and_not_taken_unasked(
+    model: Path, paths: list[Path], tmp_path: Path, precision: str
+) -> None:
+    shutil.copy(model, tmp_path)
+    done = export(tmp_path / model.name, precision=precision, images=paths[20:], accept=True)
     assert done.path.stat().st_size < model.with_suffix(".onnx").stat().st_size
-    assert 0 < max(done.difference, done.map_difference) <= SLACK[precision]
-    assert facts_of(done.path)["exported"]["precision"] == precision
-    assert Runtime.load(done.path).inspect(paths[0]).map.shape == (SIZE, SIZE)
+    exported = unmask.load(done.path)
+    scores = [result.score for result in exported.inspect_many(paths[20:])]
+    assert exported.calibration.threshold == pytest.approx(max(scores), rel=1e-6), "by the scores of its own graph"
+    assert exported.facts["exported"]["precision"] == precision
+    assert unmask.load(tmp_path / model.name).backend.name == "torch"
+    assert unmask.load(tmp_path / model.name, backend="onnx").backend.name == "onnx", "asked for, it is taken"
+
+
+def test_fewer_bits_without_good_images_are_refused(model: Path, paths: list[Path], tmp_path: Path) -> None:
+    for images in ((), paths[:20], paths[20:30]):
+        with pytest.raises(SettingError, match="int8 moves scores, so its thresholds need 19 good images"):
+            export(model, tmp_path / "a.onnx", precision="int8", images=images)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verdicts_that_differ_are_refused_unless_accepted(
+    model: Path, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = exporting.write_graph
+
+    def noisy(detector: Any, path: Path, to: str, precision: str) -> None:
+        bank = next(part for part in detector.members if part.name == "patchcore").bank
+        kept = bank.clone()
+        bank.copy_(torch.rand(bank.shape, generator=torch.Generator().manual_seed(0)))
+        real(detector, path, to, "fp32")
+        bank.copy_(kept)
+
+    monkeypatch.setattr(exporting, "write_graph", noisy)
+    with pytest.raises(ModelFileError, match=r"of 80 verdicts in fp16 differ.*nothing was written"):
+        export(model, tmp_path / "a.onnx", precision="fp16", images=paths[20:])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ModelFileError, match=r"fp32 allows 0.001; nothing was written"):
+        export(model, tmp_path / "a.onnx", images=paths[20:])
+    assert list(tmp_path.iterdir()) == []
+    done = export(model, tmp_path / "a.onnx", precision="fp16", images=paths[20:], accept=True)
+    assert done.differing > 0.005 * done.verdicts
+    assert unmask.load(done.path).facts["exported"]["differing_verdicts"] == done.differing
+
+
+def test_without_images_an_export_is_written_and_not_taken_unasked(model: Path, tmp_path: Path) -> None:
+    shutil.copy(model, tmp_path)
+    done = export(tmp_path / model.name)
+    assert (done.calibrated_on, done.verdicts) == (0, 0)
+    assert unmask.load(done.path).calibration == unmask.load(model, backend="torch").calibration
+    assert unmask.load(tmp_path / model.name).backend.name == "torch"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_openvino_says_the_same(model: Path, paths: list[Path], tmp_path: Path, precision: str) -> None:
-    done = export(model, tmp_path / "a.xml", to="openvino", precision=precision, images=paths[20:24])
-    assert max(done.difference, done.map_difference) <= SLACK[precision]
+def test_openvino_gives_the_same(model: Path, paths: list[Path], tmp_path: Path, precision: str) -> None:
+    done = export(model, tmp_path / "a.xml", to="openvino", precision=precision, images=paths[20:], accept=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml"]
-    trained_one, exported = Inspector.load(model), unmask.load(done.path)
-    assert isinstance(exported, Runtime)
-    score = trained_one.inspect(paths[3]).score
-    assert exported.inspect(paths[3]).score == pytest.approx(score, rel=SLACK[precision], abs=SLACK[precision])
-
-
-def test_a_file_that_differs_is_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = exporting.trace
-
-    def wrong(detector: Any, path: Path) -> None:
-        detector.high.mul_(1.01)
-        real(detector, path)
-        detector.high.div_(1.01)
-
-    monkeypatch.setattr(exporting, "trace", wrong)
-    with pytest.raises(ModelFileError, match="nothing was written"):
-        export(model, tmp_path / "a.onnx")
-    assert list(tmp_path.iterdir()) == []
+    original, exported = unmask.load(model, backend="torch"), unmask.load(done.path)
+    assert exported.backend.name == "openvino"
+    slack = {"fp32": 1e-3, "fp16": 0.05}[precision]
+    assert exported.inspect(paths[3]).score == pytest.approx(original.inspect(paths[3]).score, rel=slack, abs=slack)
 
 
 @pytest.mark.parametrize(
@@ -131,17 +169,35 @@ def test_a_mistake_is_one_line(model: Path, settings: dict[str, str], word: str)
     assert "\n" not in str(caught.value)
 
 
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
 def test_the_export_beside_a_model_is_taken_if_it_was_made_from_it(
     model: Path, paths: list[Path], tmp_path: Path
 ) -> None:
-    assert isinstance(unmask.load(model), Runtime)
-    assert isinstance(unmask.load(model, explain=True), Inspector)
+    assert unmask.load(model).backend.name == "onnx"
+    assert unmask.load(model, backend="torch").backend.name == "torch"
     for file in (model, model.with_suffix(".onnx")):
         shutil.copy(file, tmp_path)
     trained(paths, tmp_path / model.name, "fre", FRE)
-    assert isinstance(unmask.load(tmp_path / model.name), Inspector), "another model has this name now"
-    with pytest.raises(SettingError, match="cannot explain itself"):
-        unmask.load(model.with_suffix(".onnx"), explain=True)
+    assert unmask.load(tmp_path / model.name).backend.name == "torch", "another model has this name now"
+    with pytest.raises(SettingError, match="there is no export"):
+        unmask.load(tmp_path / model.name, backend="onnx")
+
+
+def test_what_a_backend_cannot_do_it_says(model: Path, paths: list[Path], tmp_path: Path) -> None:
+    exported = unmask.load(model.with_suffix(".onnx"))
+    for cannot in (
+        lambda: exported.inspect(paths[0], explain=True),
+        lambda: exported.save(tmp_path / "a.unmask"),
+        lambda: exported.detector,
+        lambda: unmask.load(model.with_suffix(".onnx"), backend="torch"),
+        lambda: unmask.load(model.with_suffix(".onnx"), device="cuda"),
+        lambda: unmask.load(model, backend="tensorrt"),
+    ):
+        with pytest.raises(SettingError) as caught:
+            cannot()
+        assert "\n" not in str(caught.value)
 
 
 def test_foreign_and_damaged_files_are_one_line(model: Path, tmp_path: Path) -> None:
@@ -165,13 +221,13 @@ def test_changed_weights_fail_the_self_test(model: Path, tmp_path: Path) -> None
             weights.CopyFrom(numpy_helper.from_array(np.float32(1.2) * numpy_helper.to_array(weights), weights.name))
     onnx.save(graph, tmp_path / "a.onnx")
     with pytest.raises(ModelFileError, match="self-test"):
-        Runtime.load(tmp_path / "a.onnx")
+        unmask.load(tmp_path / "a.onnx")
 
 
 def test_tiles_are_judged_alike(paths: list[Path], tmp_path: Path) -> None:
     inspector = trained(paths, tmp_path / "a.unmask", "patchcore", PATCHCORE, tile=40)
-    runtime = Runtime.load(export(tmp_path / "a.unmask", images=paths[20:22]).path)
-    a, b = inspector.inspect(paths[1]), runtime.inspect(paths[1])
+    exported = unmask.load(export(tmp_path / "a.unmask", images=paths[20:]).path)
+    a, b = inspector.inspect(paths[1]), exported.inspect(paths[1])
     assert a.score == pytest.approx(b.score, rel=1e-3)
     np.testing.assert_allclose(a.map, b.map, rtol=1e-3, atol=1e-4)
 
@@ -198,7 +254,7 @@ def test_inspect_needs_no_torch(model: Path, paths: list[Path], tmp_path: Path) 
         done = run_python("-c", WITHOUT_TORCH, *command)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["score"] == pytest.approx(
-            Inspector.load(model).inspect(paths[0]).score, rel=1e-3
+            unmask.load(model, backend="torch").inspect(paths[0]).score, rel=1e-3
         )
     done = run_python("-c", WITHOUT_TORCH, "inspect", model, paths[0], "-o", tmp_path / "report")
     assert done.returncode == 0, done.stderr
@@ -219,4 +275,6 @@ def test_a_clean_environment_without_torch(model: Path, paths: list[Path], tmp_p
     command = [python, "-m", "unmask", "inspect", model, paths[0], "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["score"] == pytest.approx(Inspector.load(model).inspect(paths[0]).score, rel=1e-3)
+    assert json.loads(done.stdout)["score"] == pytest.approx(
+        unmask.load(model, backend="torch").inspect(paths[0]).score, rel=1e-3
+    )
