@@ -1,13 +1,20 @@
 """Every layout as a tiny tree: what is learned from, held out and tested on, and which masks belong to it."""
 
 import hashlib
+import inspect
 import json
+import textwrap
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from trees import mark, names, put, put_many, write_mvtec
 from unmask import datasets
+from unmask.cli.app import app
+from unmask.datasets.layouts import LAYOUTS
 from unmask.errors import DatasetError
+from unmask.samples import render
 
 
 @pytest.fixture
@@ -358,3 +365,18 @@ def test_a_layout_without_good_images_falls_through_to_the_next(tmp_path):
     put_many(tmp_path / "good", 4)
     put_many(tmp_path / "bad", 2)
     assert datasets.load(tmp_path).layout == "good and bad"
+
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout.__name__ not in ("manifest", "flat")])
+def test_the_docs_show_the_tree_of_every_layout(layout):
+    tree = textwrap.dedent(inspect.getdoc(layout).split("\n\n")[1])
+    assert f"```text\n{tree}\n```" in DOCUMENT
+
+
+def test_the_example_of_the_docs_is_what_the_command_prints(tmp_path):
+    render("part", tmp_path / "part", size=64)
+    printed = CliRunner().invoke(app, ["data", str(tmp_path / "part")]).stdout.replace("64 x 64", "256 x 256")
+    assert f"$ unmask data samples/part\n{printed}```" in DOCUMENT
