@@ -64,9 +64,9 @@ def scripted(script: Tensor, *, tau: float = 0.5, **more: Any) -> SSM:
     options: dict[str, Any] = {"backbone": "tiny", "image_size": 512, "cells": (64, 128), "smoothing": 0.0, **more}
     detector = SSM(**options)
     detector.restoration = Scripted(script)
-    detector.keep(scale=torch.tensor([1.0, 2.0]), threshold=torch.tensor(tau), mask_seed=torch.tensor(3))
+    detector.set_buffers(scale=torch.tensor([1.0, 2.0]), threshold=torch.tensor(tau), mask_seed=torch.tensor(3))
     for name in ("peak_mean", "peak_std", "energy_mean", "energy_std"):
-        detector.keep(**{name: torch.zeros(2)})
+        detector.set_buffers(**{name: torch.zeros(2)})
     return detector
 
 
@@ -144,7 +144,7 @@ def test_masks_are_seeded_and_others_in_each_pass() -> None:
     for one, same in zip(first, again, strict=True):
         assert torch.equal(one.random_masks, same.random_masks)
     assert len({tuple(one.random_masks.flatten().tolist()) for one in first}) == 3
-    detector.keep(mask_seed=torch.tensor(4))
+    detector.set_buffers(mask_seed=torch.tensor(4))
     assert not torch.equal(refine(detector, script, [2])[0].random_masks, first[0].random_masks)
 
 
@@ -319,7 +319,7 @@ def test_a_tau_that_is_given_is_used_as_it_is() -> None:
     assert settled(script, tau=0.0).threshold > 0
     detector = SSM(backbone="tiny", image_size=512, cells=(64, 128), tau=0.0157)
     detector.restoration = Scripted(script, (torch.arange(6),))
-    detector.keep(peak_mean=torch.zeros(2))
+    detector.set_buffers(peak_mean=torch.zeros(2))
     detector.settle()
     assert detector.threshold.item() == pytest.approx(0.0157)
 
@@ -470,7 +470,7 @@ def test_the_mask_shrinks_on_to_the_defect() -> None:
 @pytest.mark.parametrize("side", [50, 33, 56, 16, 4])
 def test_blocks_cover_any_grid(side: int) -> None:
     made: Any = build(SSM, "fast", SSM_FEATURES)
-    made.keep(threshold=torch.tensor(0.5))
+    made.set_buffers(threshold=torch.tensor(0.5))
     assert made._restored_blocks(torch.zeros(1, side, side)).sum() == side**2
     assert not made._restored_blocks(torch.ones(1, side, side)).any()
 

@@ -45,7 +45,7 @@ class Fusion(nn.Module):
         self.register_buffer("peak_mean", torch.zeros(len(names) + len(self.whole)))
         self.register_buffer("peak_std", torch.ones(len(names) + len(self.whole)))
 
-    def learn(self, terms: Iterable[Float[Tensor, "b n h w"]]) -> None:
+    def fit(self, terms: Iterable[Float[Tensor, "b n h w"]]) -> None:
         """Measure each term on normal images, as it would be on new ones."""
         moments, peaks = [], []
         for maps in terms:

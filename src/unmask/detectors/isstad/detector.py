@@ -218,7 +218,7 @@ class ISSTAD(Detector):
     def _standardise(self) -> None:
         """Learn how far each term goes on normal images; from then on it can predict."""
         self.eval()
-        self.fusion.learn(self._terms(view)[0] for view in self.tokens.normal_views())
+        self.fusion.fit(self._terms(view)[0] for view in self.tokens.normal_views())
         self.mark_fitted()
 
     def _repair(self, n: int, trainer: Trainer) -> None:

@@ -73,19 +73,19 @@ class FeatureSpace(nn.Module):
     def learn(self, images: Images, trainer: Trainer) -> None:
         """Encode all images once; fit the standardisation, the bottleneck and the bank."""
         self.seed = trainer.training.seed
-        self.maps.learn(images, trainer.training)
+        self.maps.fit(images, trainer.training)
         self._fit_bottleneck()
         for bank in (self.fine_bank, self.deep_bank):
             bank.fill(len(self.maps), self.maps.chunks(), self.seed)
 
     def forget_images(self) -> None:
         """Let go of what only training needs."""
-        self.maps.forget()
+        self.maps.release()
         self.__dict__.pop("subspaces", None)
 
     def _fit_bottleneck(self) -> None:
         rows = sample_rows(len(self.maps), SUBSPACE_IMAGES, generator_for(self.seed, "subspace"))
-        vectors = torch.cat([self._as_vectors(self.maps.of(part)) for part in rows.split(64)])
+        vectors = torch.cat([self._as_vectors(self.maps.maps_of(part)) for part in rows.split(64)])
         self.subspaces = [principal_subspace(vectors[rows % FOLDS != k], self.variance_share) for k in range(FOLDS)]
         whole = principal_subspace(vectors, self.variance_share)
         self.subspace_mean, self.subspace_basis = whole.mean, whole.basis.half()
@@ -96,14 +96,14 @@ class FeatureSpace(nn.Module):
         """Stage 1: the rest of normal images, and which tokens to hide."""
         generator = generator_for(self.seed, "stage 1", step)
         rows, subspace = self._one_fold(step, size, generator)
-        tokens, _ = self._rest(self.maps.of(rows), subspace)
+        tokens, _ = self._rest(self.maps.maps_of(rows), subspace)
         return tokens, random_hidden(len(tokens), self.grid**2, mask_ratio, generator)
 
     def damaged_batch(self, step: int, size: int, target: str) -> tuple[Tensor, Tensor, Tensor]:
         """Stage 2: the rest of damaged images, of what they should be repaired to, and where they are damaged."""
         generator = generator_for(self.seed, "stage 2", step)
         rows, subspace = self._one_fold(step, size, generator)
-        whole = self.maps.of(rows)
+        whole = self.maps.maps_of(rows)
         damaged, cells = damage_features(whole, generator)
         latents, probable = self._rest(damaged, subspace)
         wanted = latents if target == "input" else self._tokens(whole) - probable
@@ -123,7 +123,7 @@ class FeatureSpace(nn.Module):
     def view_of(self, maps: list[Tensor]) -> View:
         """Maps of new images, as the backbone gives them, as the decoder sees them."""
         whole = Subspace(self.subspace_mean, self.basis(self.subspace_basis))
-        return self._view(self.maps.of_raw(maps), whole)
+        return self._view(self.maps.standardised(maps), whole)
 
     def normal_views(self, most: int = 200) -> Iterator[View]:
         """Training images as if they were new: without their own part of the bottleneck and of the bank."""
@@ -131,7 +131,7 @@ class FeatureSpace(nn.Module):
         for fold in range(min(FOLDS, len(self.maps))):
             rows = torch.arange(fold, len(self.maps), FOLDS)[:per_fold]
             for part in rows.split(8):
-                yield self._view(self.maps.of(part), self.subspaces[fold], part)
+                yield self._view(self.maps.maps_of(part), self.subspaces[fold], part)
 
     def repair_maps(self, repaired: Float[Tensor, "b n d"], wanted: Float[Tensor, "b n d"]) -> Float[Tensor, "b l s s"]:
         """Squared repair error of each of the l levels, averaged over 3 x 3 cells first: noise there is no damage."""

@@ -231,10 +231,10 @@ class SSM(Detector):
         first = [told(self._look(model, seen, None, 0)) for model, seen in unseen]
         maps = torch.cat([one.maps for one in first])
         several = len(self.restoration.names) > 1
-        self.keep(scale=maps.mean((0, 2, 3)).clamp(min=1e-12) if several else torch.ones(1))
+        self.set_buffers(scale=maps.mean((0, 2, 3)).clamp(min=1e-12) if several else torch.ones(1))
         joined = self._joined(maps)
         tau = torch.tensor(self.tau) if self.tau > 0 else _quantile(joined, self.tau_quantile)
-        self.keep(threshold=tau, normal_map=torch.stack([joined.mean(), joined.std()]))
+        self.set_buffers(threshold=tau, normal_map=torch.stack([joined.mean(), joined.std()]))
         self.standardise([told(self.refine(model, seen)[-1]) for model, seen in unseen])
         self.mark_fitted()
 
@@ -242,8 +242,8 @@ class SSM(Detector):
         """Take the spread of the scores from the last passes over normal images."""
         peaks = torch.cat([self._peaks(one) for one in last])
         energies = torch.cat([one.squares.mean((2, 3)) for one in last])
-        self.keep(peak_mean=peaks.mean(0), peak_std=_spread(peaks))
-        self.keep(energy_mean=energies.mean(0), energy_std=_spread(energies))
+        self.set_buffers(peak_mean=peaks.mean(0), peak_std=_spread(peaks))
+        self.set_buffers(energy_mean=energies.mean(0), energy_std=_spread(energies))
 
     # --- hide, restore, progressively uncover -------------------------------------------------------------------------
 

@@ -77,10 +77,10 @@ class FeatureRestoration(nn.Module):
 
     def learn(self, images: Images, trainer: Trainer) -> None:
         """Encode all images once; fit a Gaussian to all of them, and one without each fold."""
-        self.maps.learn(images, trainer.training)
+        self.maps.fit(images, trainer.training)
         order = torch.randperm(len(images), generator=generator_for(trainer.training.seed, "gaussian"))[:MOST_IMAGES]
-        self.vectors = torch.cat([self._vectors(self.maps.of(rows)) for rows in order.split(64)])
-        self.maps.forget()
+        self.vectors = torch.cat([self._vectors(self.maps.maps_of(rows)) for rows in order.split(64)])
+        self.maps.release()
         fold = torch.arange(len(self.vectors)) % FOLDS
         clock = Clock(FOLDS + 1, math.inf)
 
@@ -121,7 +121,7 @@ class FeatureRestoration(nn.Module):
 
     def look_at(self, maps: list[Tensor]) -> tuple[ConditionalGaussian, Float[Tensor, "b d"]]:
         """The same of maps as the backbone gives them."""
-        return self.gaussian(self.gaussian_basis), self._vectors(self.maps.of_raw(maps))
+        return self.gaussian(self.gaussian_basis), self._vectors(self.maps.standardised(maps))
 
     def restore(
         self, gaussian: ConditionalGaussian, seen: Float[Tensor, "b d"], visible: Bool[Tensor, "b k n g g"]
