@@ -21,6 +21,8 @@ import torch
 from unmask.datasets import load
 from unmask.detectors.isstad import ISSTAD
 from unmask.detectors.isstad.decoder import RepairLoss
+from unmask.detectors.isstad.pixel_tokens import PixelTokens
+from unmask.detectors.isstad.tokens import Stage
 from unmask.inspection.inspector import ImageFiles
 from unmask.training.trainer import Trainer, Training
 
@@ -29,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "features (EfficientNet-Lite0)": {},
     "pixels (ViT-B, random weights)": {
         **ISSTAD.presets["base"],
-        "versions": 1,
+        "versions": 2,
     },
 }
 
@@ -45,23 +47,21 @@ def main() -> None:
 def measure(detector: ISSTAD, paths: tuple[Path, ...], steps: int = 7) -> dict[str, float]:
     """Median seconds of a stage-2 step, kept against encoded again."""
     images, trainer = ImageFiles(paths, detector.image_size), Trainer(Training())
-    tokens: Any = detector.tokens
-    if detector.space == "features":
-        tokens.learn(images, trainer)
-        encode: Callable[[torch.Tensor], Any] = tokens.maps
-    else:
-        tokens.damage(images, trainer)
-        encode = tokens.latents
-    loss = RepairLoss(detector.decoder, tokens.channel_weights)
+    tokens = detector.tokens
+    stage = Stage(steps=0, batch=detector.batch, lr=detector.lr, mask_ratio=detector.mask_ratio)
+    normals = tokens.fit(images, detector.decoder, trainer, stage)
+    encoder = tokens.latents if isinstance(tokens, PixelTokens) else tokens.features
+    assert encoder is not None
+    loss = RepairLoss(detector.decoder, tokens.channel_weights, tokens.more_loss)
 
     def step(number: int) -> None:
-        batch = tokens.damaged_batch(number, detector.batch, "clean")
+        batch = normals.damaged_batch(number, detector.batch, "clean")
         with trainer.autocast():
             loss(*batch).backward()
 
     def encoded_step(number: int) -> None:
         with trainer.autocast():
-            encode(torch.stack([images[i] for i in range(detector.batch)]))
+            encoder(torch.stack([images[i] for i in range(detector.batch)]))
         step(number)
 
     pairs = [(_seconds(step, i), _seconds(encoded_step, i)) for i in range(steps)]

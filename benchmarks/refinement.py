@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import torch
 from unmask.benchmark.cost import machine
 from unmask.benchmark.results import write
 from unmask.datasets import load
-from unmask.detectors import build, find
+from unmask.detectors import build
+from unmask.detectors.ssm import SSM
+from unmask.detectors.ssm.restorer import Encoded
 from unmask.evaluation.metrics import auroc
 from unmask.inspection.inspector import ImageFiles
 from unmask.training.trainer import Training
@@ -50,44 +53,51 @@ def main() -> None:
 def measured(dataset: Path, preset: str, settings: dict[str, str], seed: int, most: int) -> list[dict[str, Any]]:
     """Fit once on the normal images, then score the test images in every way."""
     split = load(dataset, seed=seed)
-    learned: Any = build(find("ssm"), preset, settings)
+    fitted = _ssm(preset, settings)
     start = time.perf_counter()
-    learned.learn(ImageFiles(split.normals, learned.image_size), Training(seed=seed))
+    validation = fitted.fit_restorer(ImageFiles(split.normals, fitted.image_size), Training(seed=seed))
     seconds = round(time.perf_counter() - start, 1)
     samples = _some(split.test, most)
-    scores = ("features",) if learned.space == "features" else ("pixels", "features", "both")
     rows = []
-    for score in scores:
-        ssm = _with(learned, preset, {**settings, "score": score, "passes": 1})
-        ssm.passes = max(PASSES)
-        rows += [{"score": score, "fit_seconds": seconds, **row, **machine()} for row in _rows(ssm, samples)]
+    for score in ("features",) if fitted.space == "features" else ("pixels", "features", "both"):
+        ssm = _with_score(fitted, preset, {**settings, "score": score, "passes": max(PASSES)})
+        ssm.fit_scores(validation)
+        rows += [
+            {"score": score, "fit_seconds": seconds, **row, **machine()} for row in _rows(ssm, validation, samples)
+        ]
     return rows
 
 
-def _with(learned: Any, preset: str, settings: dict[str, Any]) -> Any:
-    """The same restoration under other settings of the score."""
-    ssm: Any = build(find("ssm"), preset, settings)
-    ssm.mask_seed = learned.mask_seed
+def _ssm(preset: str, settings: Mapping[str, Any]) -> SSM:
+    made = build(SSM, preset, settings)
+    assert isinstance(made, SSM)
+    return made
+
+
+def _with_score(fitted: SSM, preset: str, settings: Mapping[str, Any]) -> SSM:
+    """Another score of the same fit."""
+    ssm = _ssm(preset, settings)
+    trained = {key: value for key, value in fitted.restorer.state_dict().items() if "backbone" not in key}
     if ssm.space == "features":
-        ssm.restoration = learned.restoration
+        ssm.restorer = fitted.restorer
     else:
-        ssm.restoration.net, ssm.restoration.kept = learned.restoration.net, learned.restoration.kept
-    ssm.settle()
+        ssm.restorer.load_state_dict(trained, strict=False)  # the other score may compare in a backbone of its own
+    ssm.refinement.mask_seed = fitted.refinement.mask_seed
     return ssm.eval()
 
 
 @torch.inference_mode()
-def _rows(ssm: Any, samples: list[Sample]) -> list[dict[str, Any]]:
-    """The first T of the most passes are what a detector with T passes sees."""
+def _rows(ssm: SSM, validation: Sequence[Encoded], samples: list[Sample]) -> list[dict[str, Any]]:
+    """The first T of the most passes are those of a detector with T passes."""
     files = ImageFiles([sample.path for sample in samples], ssm.image_size)
     stacks = [torch.stack([files[i] for i in some]) for some in torch.arange(len(files)).split(8)]
-    normal = [ssm.refine(model, seen) for model, seen in ssm.restoration.unseen()]
-    new = [ssm.refine(*ssm.restoration.look(stack)) for stack in stacks]
+    normal = [ssm.refinement(ssm.restorer, batch) for batch in validation]
+    new = [ssm.refinement(ssm.restorer, ssm.restorer.encode(stack)) for stack in stacks]
     labels = torch.tensor([sample.anomalous for sample in samples]).numpy()
     rows = []
     for passes in PASSES:
-        ssm.passes = passes
-        ssm.standardise([found[:passes][-1] for found in normal])
+        ssm.refinement.passes = passes
+        ssm.fit_spread([found[:passes][-1] for found in normal])
         scores = torch.cat([ssm.scores(found[:passes][-1]) for found in new])
         covered = torch.cat([1 - found[:passes][-1].confirmed.float().mean((1, 2)) for found in new]).numpy()
         rows.append(
@@ -104,7 +114,7 @@ def _rows(ssm: Any, samples: list[Sample]) -> list[dict[str, Any]]:
     return rows
 
 
-def _milliseconds(ssm: Any, files: ImageFiles) -> float:
+def _milliseconds(ssm: SSM, files: ImageFiles) -> float:
     """Of one image at a time, median of ten spread over the test set."""
     spent = []
     for i in torch.linspace(0, len(files) - 1, 10).long().tolist():

@@ -207,7 +207,7 @@ def test_isstad_s_probability_is_its_own_and_its_error_is_full_at_ten_deviations
     images = new_images(2)
     images[1] = planted(images[1])
     with torch.inference_mode():
-        terms, _ = detector._terms(detector.tokens.view(images))
+        terms, _ = detector._terms(detector.tokens.encode(images))
         z = (terms[:, 1] - detector.fusion.map_mean[1]) / detector.fusion.map_std[1]
     told = torch.stack([steps[0].maps["error"] for steps in detector.explain(images)])
     torch.testing.assert_close(told, (z / 10).clamp(0, 1))
@@ -264,14 +264,15 @@ def test_what_it_learned_is_whole(configuration: str, detector: Detector) -> Non
 def test_tensors_of_other_settings_are_refused(configuration: str, detector: Detector) -> None:
     others: dict[str, dict[str, Any]] = {
         "isstad": {"decoder_dim": 64},
-        "ssm": {"width": 0.125} if "pixels" in configuration else {"space": "pixels"},
+        "ssm": {"width": 0.125},
         "patchcore": {"levels": (2,)},
         "fre": {"levels": (2,)} if configuration == "fre" else {"levels": (2, 3)},
         "protoad": {"levels": (2,)},
         "fuse": {"fre.levels": (2,)},
     }
+    other = make("ssm pixels") if "ssm features" in configuration else make(configuration, **others[detector.name])
     with pytest.raises(ModelFileError, match="fit again"):
-        make(configuration, **others[detector.name]).restore(detector.learned())
+        other.restore(detector.learned())
 
 
 def test_frozen_weights_have_a_checksum(configuration: str, detector: Detector) -> None:

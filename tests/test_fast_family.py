@@ -516,7 +516,7 @@ def test_low_becomes_0_and_high_becomes_1() -> None:
     image = new_images()[:1]
     scores = torch.cat([part.predict(image).scores for part in detector.members])
     for low, high, expected in [(scores, scores + 2, 0), (scores - 2, scores, 1), (scores - 1, scores + 1, 0.5)]:
-        detector.keep(low=torch.stack([detector.low[0], low]), high=torch.stack([detector.high[0], high]))
+        detector.set_buffers(low=torch.stack([detector.low[0], low]), high=torch.stack([detector.high[0], high]))
         torch.testing.assert_close(detector.predict(image).scores, torch.tensor([float(expected)]), rtol=0, atol=1e-4)
 
 
@@ -637,7 +637,7 @@ def test_parts_see_only_their_levels(three: Any) -> None:
     assert three.maps.levels == (2, 3)
     assert [part.maps.levels for part in three.members] == [(2,), (3,), (2, 3)]
     alone: Any = make("patchcore", "fast", {**PATCHCORE, "levels": (2,)})
-    alone.keep(bank=three.members[0].bank, fitted=torch.tensor(1, dtype=torch.uint8))
+    alone.set_buffers(bank=three.members[0].bank, fitted=torch.tensor(1, dtype=torch.uint8))
     torch.testing.assert_close(three.members[0].predict(images).scores, alone.predict(images).scores)
 
 

@@ -73,7 +73,7 @@ def images() -> Textures:
 
 @pytest.fixture(scope="module")
 def kept(images: Textures) -> CachedMaps:
-    return FeatureMaps("tiny", SIZE, (2, 3)).keep(images, CPU)
+    return FeatureMaps("tiny", SIZE, (2, 3)).cache(images, CPU)
 
 
 # --- arrays in memory or in a file ------------------------------------------------------------------------------------
@@ -172,9 +172,9 @@ def test_a_low_limit_sends_the_same_features_to_a_file(used: list[int], folder: 
     needed = 2 * N * (8 * 8 * 8 + 16 * 4 * 4)
     maps = FeatureMaps("tiny", SIZE, (2, 3))
     at = {limit: Training(device="cpu", max_memory=used[0] + WORKING_MEMORY + limit) for limit in (needed, needed - 1)}
-    in_memory, in_file = maps.keep(images, at[needed]), maps.keep(images, at[needed - 1])
+    in_memory, in_file = maps.cache(images, at[needed]), maps.cache(images, at[needed - 1])
     assert (in_memory.flat.mapped is None, in_file.flat.mapped is None) == (True, False)
-    for mine, other in zip(in_memory.of(torch.arange(N)), in_file.of(torch.arange(N)), strict=True):
+    for mine, other in zip(in_memory.maps_of(torch.arange(N)), in_file.maps_of(torch.arange(N)), strict=True):
         assert torch.equal(mine, other)
     assert list(folder.iterdir()) == []
 
@@ -269,17 +269,17 @@ def test_a_size_must_fit_the_coarsest_stride() -> None:
 
 def test_kept_maps_are_the_network_s(images: Textures, kept: CachedMaps) -> None:
     assert len(kept) == N
-    assert_near(kept.of(rows(4, 0, 18, 4)), directly(images, [4, 0, 18, 4]))
+    assert_near(kept.maps_of(rows(4, 0, 18, 4)), directly(images, [4, 0, 18, 4]))
 
 
 def test_other_levels_and_some_of_the_images(images: Textures, kept: CachedMaps) -> None:
     for levels in ((2,), (3,), (2, 3)):
-        assert_near(kept.at(levels).of(rows(11, 2)), directly(images, [11, 2], levels))
-    some = kept.only(rows(17, 5, 9, 1))
+        assert_near(kept.with_levels(levels).maps_of(rows(11, 2)), directly(images, [11, 2], levels))
+    some = kept.subset(rows(17, 5, 9, 1))
     assert len(some) == 4
-    assert_near(some.of(rows(0, 3)), directly(images, [17, 1]))
-    assert_near(some.only(rows(2, 1)).at((3,)).of(rows(0, 1)), directly(images, [9, 5], (3,)))
-    assert (len(kept), len(kept.of(torch.arange(N)))) == (N, 2), "the others are as they were"
+    assert_near(some.maps_of(rows(0, 3)), directly(images, [17, 1]))
+    assert_near(some.subset(rows(2, 1)).with_levels((3,)).maps_of(rows(0, 1)), directly(images, [9, 5], (3,)))
+    assert (len(kept), len(kept.maps_of(torch.arange(N)))) == (N, 2), "the others are as they were"
 
 
 @pytest.mark.parametrize("size", [1, 6, N, 64])
@@ -290,7 +290,7 @@ def test_chunks_are_all_of_them_in_order(images: Textures, kept: CachedMaps, siz
     joined = [torch.cat(level) for level in zip(*(maps for _, maps in chunks), strict=True)]
     assert_near(joined, directly(images, list(range(N))))
     numbers = [16, 3, 8]
-    ((_, found),) = kept.only(rows(*numbers)).at((2,)).chunks()
+    ((_, found),) = kept.subset(rows(*numbers)).with_levels((2,)).chunks()
     assert_near(found, directly(images, numbers, (2,)))
 
 
@@ -301,35 +301,35 @@ def test_chunks_are_all_of_them_in_order(images: Textures, kept: CachedMaps, siz
 def test_known_maps_are_not_computed_again(
     images: Textures, kept: CachedMaps, seen: list[int], levels: tuple[int, ...]
 ) -> None:
-    found = FeatureMaps("tiny", SIZE, levels).keep(CachedImages(images, kept), CPU)
-    some = FeatureMaps("tiny", SIZE, levels).keep(CachedImages(images, kept).only(rows(6, 1)).only(rows(1)), CPU)
+    found = FeatureMaps("tiny", SIZE, levels).cache(CachedImages(images, kept), CPU)
+    some = FeatureMaps("tiny", SIZE, levels).cache(CachedImages(images, kept).subset(rows(6, 1)).subset(rows(1)), CPU)
     assert seen == []
     assert (len(found), len(some)) == (N, 1)
-    assert_near(found.of(rows(13, 0)), directly(images, [13, 0], levels))
-    assert_near(some.of(rows(0)), directly(images, [1], levels))
+    assert_near(found.maps_of(rows(13, 0)), directly(images, [13, 0], levels))
+    assert_near(some.maps_of(rows(0)), directly(images, [1], levels))
 
 
 def test_unknown_maps_are_computed(images: Textures, kept: CachedMaps, seen: list[int]) -> None:
-    some = CachedImages(images, FeatureMaps("tiny", SIZE, (3,)).keep(images, CPU)).only(rows(6, 1, 12))
+    some = CachedImages(images, FeatureMaps("tiny", SIZE, (3,)).cache(images, CPU)).subset(rows(6, 1, 12))
     for levels in ((2,), (2, 3)):
         seen.clear()
-        found = FeatureMaps("tiny", SIZE, levels).keep(some, CPU)
+        found = FeatureMaps("tiny", SIZE, levels).cache(some, CPU)
         assert sum(seen) == 3
-        assert_near(found.of(rows(0, 2)), directly(images, [6, 12], levels))
+        assert_near(found.maps_of(rows(0, 2)), directly(images, [6, 12], levels))
     seen.clear()
-    FeatureMaps("efficientnet_lite0", SIZE, (2,)).keep(some, CPU)
+    FeatureMaps("efficientnet_lite0", SIZE, (2,)).cache(some, CPU)
     assert sum(seen) == 3, "another network's maps are others"
 
 
 def test_another_size_s_maps_are_others(kept: CachedMaps) -> None:
     assert kept.serves(FeatureMaps("tiny", SIZE, (3,)))
     assert not kept.serves(FeatureMaps("tiny", 2 * SIZE, (3,)))
-    assert not kept.at((2,)).serves(FeatureMaps("efficientnet_lite0", SIZE, (2,)))
+    assert not kept.with_levels((2,)).serves(FeatureMaps("efficientnet_lite0", SIZE, (2,)))
 
 
 def test_encoded_images_are_images(images: Textures, kept: CachedMaps) -> None:
     whole = CachedImages(images, kept)
-    some = whole.only(rows(9, 2, 5)).only(rows(2, 0))
+    some = whole.subset(rows(9, 2, 5)).subset(rows(2, 0))
     assert (len(whole), len(some)) == (N, 2)
     assert torch.equal(whole[4], images[4])
     assert torch.equal(some[0], images[5])
@@ -337,10 +337,10 @@ def test_encoded_images_are_images(images: Textures, kept: CachedMaps) -> None:
 
 
 def test_a_network_runs_once_over_each_image(images: Textures, seen: list[int]) -> None:
-    maps = FeatureMaps("tiny", SIZE, (2, 3)).keep(images, CPU)
+    maps = FeatureMaps("tiny", SIZE, (2, 3)).cache(images, CPU)
     for _ in range(2):
         list(maps.chunks(4))
-        maps.at((3,)).of(rows(1))
+        maps.with_levels((3,)).maps_of(rows(1))
     assert sum(seen) == N
 
 

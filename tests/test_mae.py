@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from unmask.detectors.isstad.mae import SIZES, Block, MaskedAutoencoder, sincos_positions
+from unmask.detectors.isstad.mae import SIZES, MaskedAutoencoder
 from unmask.detectors.isstad.mae_weights import LoadReport, load_mae, load_timm
+from unmask.detectors.isstad.transformer import Block, sincos_positions
 from unmask.errors import SettingError, WeightsError
 from unmask.training.masking import random_hidden
 

@@ -9,64 +9,72 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 
 from tiny import SSM_FEATURES, SSM_PIXELS, Textures, planted, texture
 from unmask.detectors import build, find, settings_of
 from unmask.detectors.ssm import SSM
+from unmask.detectors.ssm.refinement import Pass
+from unmask.detectors.ssm.restorer import Encoded, Observe, Restorer
 from unmask.errors import SettingError
-from unmask.training.trainer import Training
+from unmask.features.maps import Images
+from unmask.training.trainer import Trainer, Training
 
 SIDE = 32  # of the scripted grid: a block has 2 x 2 pixels
 SCALES = (4, 8)
-WHAT_RESTORES = "anything"
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-class Scripted(nn.Module):
+class Scripted(Restorer):
     """Restores nothing: errors are as written wherever the masks hide, 0 elsewhere; scale k makes k + 1 times as many.
 
     Args:
         script: of every pass (the last one goes on), the errors of every image. An image is known by its number.
-        normals: numbers of the normal images.
     """
 
-    side, cells, names = SIDE, SCALES, ("first", "second")
+    side, cells, names, repairs = SIDE, SCALES, ("first", "second"), False
 
-    def __init__(self, script: Tensor, normals: tuple[Tensor, ...] = ()) -> None:
+    def __init__(self, script: Tensor) -> None:
         super().__init__()
-        self.script, self.normals = script, normals  # t b terms g g
-        self.seen: list[Tensor] = []
+        self.script = script  # t b terms g g
+        self.numbers: list[Tensor] = []
         self.visible: list[Tensor] = []
         self.weights: list[Tensor] = []
 
-    def unseen(self) -> list[tuple[str, Tensor]]:
-        return [(WHAT_RESTORES, numbers) for numbers in self.normals]
+    def fit(self, images: Images, trainer: Trainer, observe: Observe) -> list[Encoded]:
+        raise NotImplementedError
 
-    def restore(self, model: object, seen: Tensor, visible: Tensor) -> Tensor:
-        assert model == WHAT_RESTORES
-        self.seen.append(seen)
+    def encode(self, images: Tensor) -> Encoded:
+        return Encoded(images, self.restore)
+
+    def restore(self, numbers: Tensor, visible: Tensor) -> Tensor:
+        self.numbers.append(numbers)
         self.visible.append(visible)
         return (~visible).any(2).float()  # b k g g
 
-    def differ(self, seen: Tensor, restored: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def compare(self, numbers: Tensor, restored: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         self.weights.append(weights)
         errors = sum(weights[k] * (k + 1) * restored[:, k] for k in range(len(SCALES)))
-        errors = errors[:, None] * self.script[min(len(self.seen), len(self.script)) - 1, seen]
+        errors = errors[:, None] * self.script[min(len(self.numbers), len(self.script)) - 1, numbers]
         return errors, errors**2
+
+    def picture(self, restored: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def frozen(self) -> dict[str, str]:
+        return {}
 
 
 def scripted(script: Tensor, *, tau: float = 0.5, **more: Any) -> SSM:
     """An SSM whose errors are as written; its two terms have scales 1 and 2."""
     options: dict[str, Any] = {"backbone": "tiny", "image_size": 512, "cells": (64, 128), "smoothing": 0.0, **more}
     detector = SSM(**options)
-    detector.restoration = Scripted(script)
-    detector.keep(scale=torch.tensor([1.0, 2.0]), threshold=torch.tensor(tau), mask_seed=torch.tensor(3))
-    for name in ("peak_mean", "peak_std", "energy_mean", "energy_std"):
-        detector.keep(**{name: torch.zeros(2)})
+    detector.restorer = Scripted(script)
+    detector.refinement.scale, detector.refinement.threshold = torch.tensor([1.0, 2.0]), torch.tensor(tau)
+    detector.refinement.mask_seed = torch.tensor(3)
     return detector
 
 
@@ -104,7 +112,7 @@ def naive_refinement(detector: SSM, script: Tensor, image: int, weights: list[fl
         for y in range(0, SIDE, SIDE // 16):
             for x in range(0, SIDE, SIDE // 16):
                 block = a[y : y + SIDE // 16, x : x + SIDE // 16]
-                if (block < detector.threshold.item()).sum() / block.size > detector.block_share:
+                if (block < detector.refinement.threshold.item()).sum() / block.size > detector.block_share:
                     now[y : y + SIDE // 16, x : x + SIDE // 16] = True
         passes.append(Naive(np.stack(smooth), now))
         if (now == visible).all() or now.all():
@@ -113,14 +121,14 @@ def naive_refinement(detector: SSM, script: Tensor, image: int, weights: list[fl
     return passes
 
 
-def refine(detector: SSM, script: Tensor, numbers: list[int]) -> list[Any]:
-    detector.restoration = Scripted(script)
-    return detector.refine(WHAT_RESTORES, torch.tensor(numbers))
+def refine(detector: SSM, script: Tensor, numbers: list[int]) -> list[Pass]:
+    detector.restorer = Scripted(script)
+    return detector.refinement(detector.restorer, detector.restorer.encode(torch.tensor(numbers)))
 
 
 @torch.inference_mode()
-def passes_over(detector: SSM, images: Tensor) -> list[Any]:
-    return detector.refine(*detector.restoration.look(images))
+def passes_over(detector: SSM, images: Tensor) -> list[Pass]:
+    return detector.refinement(detector.restorer, detector.restorer.encode(images))
 
 
 # --- masks and presets ------------------------------------------------------------------------------------------------
@@ -144,7 +152,7 @@ def test_masks_are_seeded_and_others_in_each_pass() -> None:
     for one, same in zip(first, again, strict=True):
         assert torch.equal(one.random_masks, same.random_masks)
     assert len({tuple(one.random_masks.flatten().tolist()) for one in first}) == 3
-    detector.keep(mask_seed=torch.tensor(4))
+    detector.refinement.mask_seed = torch.tensor(4)
     assert not torch.equal(refine(detector, script, [2])[0].random_masks, first[0].random_masks)
 
 
@@ -228,14 +236,15 @@ def test_what_is_confirmed_stays_so_and_is_not_hidden_again(uncovered: str) -> N
     detector = scripted(script, tau=1.0, passes=5, uncovered=uncovered, block_share=0.7)
     passes = refine(detector, script, [2, 3])
     assert len(passes) == 5
-    stub = detector.restoration
+    stub = detector.restorer
+    assert isinstance(stub, Scripted)
     assert ((~stub.visible[0]).sum(2) == 1).all()  # the first pass hides everything once a scale
     for before, after in pairwise(passes):
         assert torch.equal(after.visible, before.confirmed)
         assert (after.confirmed >= before.confirmed).all()
-    for seen, visible, one in zip(stub.seen, stub.visible, passes, strict=True):
+    for numbers, visible, one in zip(stub.numbers, stub.visible, passes, strict=True):
         hidden = (~visible).sum(2)  # b k g g
-        uncovered_before = one.visible[seen - 2]
+        uncovered_before = one.visible[numbers - 2]
         assert torch.equal(hidden, (~uncovered_before)[:, None].expand_as(hidden).long())
 
 
@@ -243,14 +252,14 @@ def test_what_is_confirmed_stays_so_and_is_not_hidden_again(uncovered: str) -> N
 def test_an_image_stops_where_nothing_changes_or_nothing_is_left(kind: str) -> None:
     detector = scripted(script_of(kind), passes=5)
     (only,) = refine(detector, script_of(kind), [0, 1])
-    assert len(detector.restoration.seen) == 1
+    assert len(detector.restorer.numbers) == 1
     assert torch.equal(only.confirmed, torch.full((2, SIDE, SIDE), kind == "low"))
 
 
-def test_only_images_that_go_on_are_looked_at_again() -> None:
+def test_only_images_that_go_on_are_hidden_again() -> None:
     detector = scripted(script_of("mixed"), tau=1.0, passes=3, block_share=0.7)
     refine(detector, script_of("mixed"), [1, 3, 0, 2])
-    assert [seen.tolist() for seen in detector.restoration.seen] == [[1, 3, 0, 2], [3, 2], [3, 2]]
+    assert [numbers.tolist() for numbers in detector.restorer.numbers] == [[1, 3, 0, 2], [3, 2], [3, 2]]
 
 
 @pytest.mark.parametrize("uncovered", ["kept", "zero"])
@@ -300,45 +309,45 @@ def test_what_was_uncovered_keeps_its_error_or_has_none() -> None:
 def test_scales_are_weighted_by_their_squares_or_alike(weights: str, expected: list[float]) -> None:
     detector = scripted(script_of("low"), cells=(16, 32, 64), weights=weights)
     refine(detector, script_of("low"), [0])
-    assert detector.restoration.weights[0].tolist() == pytest.approx(expected)
+    assert detector.restorer.weights[0].tolist() == pytest.approx(expected)
 
 
 # --- tau and scores ---------------------------------------------------------------------------------------------------
 
 
-def settled(script: Tensor, **more: Any) -> SSM:
-    """Images 0 to 5 are normal."""
+def calibrated(script: Tensor, **more: Any) -> SSM:
+    """Images 0 to 5 are the validation images."""
     detector = scripted(script, **more)
-    detector.restoration = Scripted(script, (torch.arange(4), torch.arange(4, 6)))
-    detector.settle()
+    detector.fit_scores([detector.restorer.encode(numbers) for numbers in (torch.arange(4), torch.arange(4, 6))])
     return detector
 
 
 def test_a_tau_that_is_given_is_used_as_it_is() -> None:
     script = uniform(1, 8, 2, SIDE, SIDE)
-    assert settled(script, tau=0.0).threshold > 0
+    assert calibrated(script, tau=0.0).refinement.threshold > 0
     detector = SSM(backbone="tiny", image_size=512, cells=(64, 128), tau=0.0157)
-    detector.restoration = Scripted(script, (torch.arange(6),))
-    detector.keep(peak_mean=torch.zeros(2))
-    detector.settle()
-    assert detector.threshold.item() == pytest.approx(0.0157)
+    detector.restorer = Scripted(script)
+    detector.fit_scores([detector.restorer.encode(torch.arange(6))])
+    assert detector.refinement.threshold.item() == pytest.approx(0.0157)
 
 
 @pytest.mark.parametrize("q", [0.1, 0.5, 0.8, 1.0])
 def test_tau_is_a_quantile_of_normal_maps(q: float) -> None:
     script = uniform(1, 8, 2, SIDE, SIDE) * torch.tensor([1.0, 7.0]).view(2, 1, 1)
-    detector = settled(script, tau_quantile=q)
+    detector = calibrated(script, tau_quantile=q)
     terms = 1.5 * script[0, :6].double().numpy()
     joined = (terms / terms.mean((0, 2, 3), keepdims=True)).sum(1)  # in units of their means: neither outvotes
-    assert detector.threshold.item() == pytest.approx(np.quantile(joined, q, method="inverted_cdf"), rel=5e-3)
-    assert detector.normal_map.tolist() == pytest.approx([2.0, joined.std()], rel=1e-3)
+    assert detector.refinement.threshold.item() == pytest.approx(
+        np.quantile(joined, q, method="inverted_cdf"), rel=5e-3
+    )
+    assert detector.refinement.normal_map.tolist() == pytest.approx([2.0, joined.std()], rel=1e-3)
     assert detector.fitted
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02])
 def test_the_score_is_the_sum_of_standard_peaks_and_energies(share: float) -> None:
     script = uniform(1, 8, 2, SIDE, SIDE) ** 8
-    detector = settled(script, passes=1, peak=share)
+    detector = calibrated(script, passes=1, peak=share)
     maps = 1.5 * script[0].double().numpy()
     largest = np.sort(maps.reshape(8, 2, -1), axis=2)[..., -max(1, round(share * SIDE**2)) :].mean(2)
     energy = (maps**2).mean((2, 3))
@@ -346,8 +355,7 @@ def test_the_score_is_the_sum_of_standard_peaks_and_energies(share: float) -> No
     for measure in (largest, energy):
         normal = measure[:6]
         expected += ((measure - normal.mean(0)) / normal.std(0)).sum(1)
-    detector.restoration = Scripted(script)
-    found = detector.scores(detector.refine(WHAT_RESTORES, torch.arange(8))[-1])
+    found = detector.scores(refine(detector, script, list(range(8)))[-1])
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-2)
     assert found[:6].mean().item() == pytest.approx(0, abs=1e-3)
 
@@ -355,8 +363,8 @@ def test_the_score_is_the_sum_of_standard_peaks_and_energies(share: float) -> No
 def test_scores_are_standardised_on_the_last_pass() -> None:
     """Normal images are refined as new ones are."""
     script = uniform(1, 6, 2, SIDE, SIDE)
-    detector = settled(script, passes=3, uncovered="zero", block_share=0.5, tau_quantile=0.6)
-    last = detector.refine(WHAT_RESTORES, torch.arange(6))[-1]
+    detector = calibrated(script, passes=3, uncovered="zero", block_share=0.5, tau_quantile=0.6)
+    last = refine(detector, script, list(range(6)))[-1]
     assert last.confirmed.any()
     scores = detector.scores(last)
     assert scores.mean().item() == pytest.approx(0, abs=1e-3)
@@ -402,7 +410,7 @@ def test_the_covered_area_never_grows(fitted: SSM) -> None:
     image = planted(texture(500))
     (steps,) = fitted.explain(image[None])
     passes = passes_over(fitted, image[None])
-    block = image.shape[-1] // fitted.restoration.side
+    block = image.shape[-1] // fitted.restorer.side
     before = torch.ones_like(image[0], dtype=torch.bool)
     for step, one in zip(steps, passes, strict=True):
         hidden, after = covered(image, step.pictures["hidden"]), covered(image, step.pictures["stays covered"])
@@ -425,10 +433,17 @@ def test_the_covered_area_never_grows(fitted: SSM) -> None:
         ({"passes": 6}, "passes=6 .*1 .*5"),
         ({"score": "pixels"}, "score=pixels .*space=pixels"),
         ({"score": "both"}, "score=both .*space=pixels"),
-        ({"space": "voxels"}, "space=voxels .*features or pixels"),
-        ({"score": "taste"}, "score=taste .*pixels, features or both"),
-        ({"uncovered": "black"}, "uncovered=black .*kept or zero"),
-        ({"weights": "cubes"}, "weights=cubes .*uniform or squares"),
+        ({"space": "voxels"}, "space=voxels .*give features or pixels"),
+        ({"score": "taste"}, "score=taste .*give pixels, features or both"),
+        ({"uncovered": "black"}, "uncovered=black .*give kept or zero"),
+        ({"weights": "cubes"}, "weights=cubes .*give uniform or squares"),
+        ({"width": 0.5}, "width=0.5 has no effect with space=features; give space=pixels, or leave width out"),
+        ({"mask_weight": 0.5}, "mask_weight=0.5 has no effect with space=features"),
+        ({"steps": 3}, "steps=3 has no effect with space=features"),
+        ({"epochs": 3.0}, "epochs=3.0 has no effect with space=features"),
+        ({"batch": 3}, "batch=3 has no effect with space=features"),
+        ({"lr": 0.1}, "lr=0.1 has no effect with space=features"),
+        ({"tau": 1.0, "tau_quantile": 0.5}, "tau_quantile=0.5 has no effect with tau=1.0; give tau=0.0"),
         ({"cells": ()}, "cells"),
         ({"cells": (24,)}, "cell of 24 pixels"),
         ({"image_size": 72}, "image_size=72"),
@@ -438,6 +453,29 @@ def test_a_wrong_setting_is_one_line(wrong: dict[str, Any], message: str) -> Non
     with pytest.raises(SettingError, match=message) as refusal:
         build(find("ssm"), "fast", {**SSM_FEATURES, **wrong})
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rank": 9}, "rank=9 has no effect with space=pixels; give space=features, or leave rank out"),
+        ({"variance_share": 0.9}, "variance_share=0.9 has no effect with space=pixels"),
+        ({"backbone": "tiny"}, "backbone=tiny has no effect with score=pixels; give score=features or both"),
+        ({"image_size": 40}, "image_size=40 .*a multiple of 16"),
+        ({"batch": 0}, "batch=0 is out of range; give a whole number, 1 to 4096"),
+    ],
+)
+def test_a_wrong_setting_of_the_pixels_space_is_one_line(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message) as refusal:
+        build(find("ssm"), "fast", {**SSM_PIXELS, **wrong})
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_training_that_diverges_is_one_line() -> None:
+    made = SSM(**SSM_FEATURES)
+    (first, *rest) = made.fit_restorer(Textures(12), Training(device="cpu"))
+    with pytest.raises(SettingError, match=r"the training of ssm diverged.*smaller lr"):
+        made.fit_scores([first._replace(values=first.values * torch.inf), *rest])
 
 
 def test_too_few_images_are_refused() -> None:
@@ -469,10 +507,10 @@ def test_the_mask_shrinks_on_to_the_defect() -> None:
 
 @pytest.mark.parametrize("side", [50, 33, 56, 16, 4])
 def test_blocks_cover_any_grid(side: int) -> None:
-    made: Any = build(SSM, "fast", SSM_FEATURES)
-    made.keep(threshold=torch.tensor(0.5))
-    assert made._restored_blocks(torch.zeros(1, side, side)).sum() == side**2
-    assert not made._restored_blocks(torch.ones(1, side, side)).any()
+    refinement = SSM(**SSM_FEATURES).refinement
+    refinement.threshold = torch.tensor(0.5)
+    assert refinement.restored_blocks(torch.zeros(1, side, side)).sum() == side**2
+    assert not refinement.restored_blocks(torch.ones(1, side, side)).any()
 
 
 @pytest.mark.parametrize(
@@ -489,15 +527,15 @@ def test_a_setting_that_cannot_work_is_refused_at_once(wrong: dict[str, Any]) ->
     assert "\n" not in str(refusal.value)
 
 
-def test_measuring_tells_how_far_it_is() -> None:
-    made: Any = build(SSM, "fast", SSM_FEATURES)
-    made.learn(Textures(12), Training(device="cpu"))
+def test_the_fit_of_the_scores_reports_its_progress() -> None:
+    made = SSM(**SSM_FEATURES)
+    validation = made.fit_restorer(Textures(12), Training(device="cpu"))
     told: list[tuple[str, int, int]] = []
-    made.settle(lambda stage, done, total, left: told.append((stage, done, total)))
-    assert told == [("measure", i + 1, 8) for i in range(8)], "two looks at four folds"
+    made.fit_scores(validation, lambda stage, done, total, left: told.append((stage, done, total)))
+    assert told == [("scores", i + 1, 8) for i in range(8)], "the first and the last pass over four folds"
 
 
-def test_epochs_count_the_images_that_are_learned_from() -> None:
+def test_epochs_count_the_images_that_are_trained_on() -> None:
     made: Any = build(SSM, "fast", {**SSM_PIXELS, "steps": 0, "epochs": 2.0, "batch": 4})
     told: list[int] = []
     made.fit(Textures(10), Training(device="cpu", progress=lambda stage, done, total, left: told.append(total)))

@@ -6,7 +6,9 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from unmask.detectors.scoring import Fusion, top_mean
+from unmask.detectors.isstad.fusion import Fusion
+from unmask.detectors.isstad.tokens import Terms
+from unmask.detectors.scoring import top_mean
 from unmask.features.maps import CachedValue
 from unmask.features.neighbours import Bank, bank_columns, nearest, sample_rows
 from unmask.features.subspace import principal_subspace
@@ -82,8 +84,8 @@ def test_a_derived_value_follows_its_buffer() -> None:
 
 def test_fused_terms_have_equal_say_whatever_their_scales() -> None:
     terms = torch.stack([normal(200, 16, 16), 1000 * normal(200, 16, 16, seed=1) + 500], dim=1)
-    fusion = Fusion(("a", "b"), local=("a", "b"))
-    fusion.learn(terms.split(50))
+    fusion = Fusion(Terms(repair=("b",), extras=(), local=("damage", "b"), whole=()))
+    fusion.fit(terms.split(50))
     maps, scores = fusion(terms)
     standard = (terms - terms.mean((0, 2, 3), keepdim=True)) / terms.std((0, 2, 3), keepdim=True)
     assert torch.allclose(maps, standard.sum(1), atol=0.02)
@@ -99,8 +101,8 @@ def test_fused_terms_have_equal_say_whatever_their_scales() -> None:
 
 def test_only_local_terms_make_the_map_and_whole_ones_count_by_their_mean_too() -> None:
     terms = normal(50, 2, 8, 8).abs()
-    fusion = Fusion(("here", "whole"), local=("here",), whole=("whole",))
-    fusion.learn([terms])
+    fusion = Fusion(Terms(repair=("whole",), extras=(), local=("damage",), whole=("whole",)))
+    fusion.fit([terms])
     shifted = terms.clone()
     shifted[:, 1] += 1
     assert torch.equal(fusion(terms)[0], fusion(shifted)[0])

@@ -360,7 +360,7 @@ import os, torch
 from test_training import SSM_PIXELS, cpu, fit, parameters
 
 if __name__ == "__main__":
-    net = fit(SSM_PIXELS, cpu(devices=2), "ssm").get_submodule("restoration.net")
+    net = fit(SSM_PIXELS, cpu(devices=2), "ssm").get_submodule("restorer.net")
     torch.save(parameters(net), f"{os.environ['LOCAL_RANK']}.pt")
 """
 
@@ -372,5 +372,5 @@ def test_two_processes_learn_the_same_restoration(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert torch.equal(first, second)
-    start = build(find("ssm"), "fast", SSM_PIXELS).get_submodule("restoration.net")
+    start = build(find("ssm"), "fast", SSM_PIXELS).get_submodule("restorer.net")
     assert not torch.equal(first, parameters(start)), "and they learned something"

@@ -31,7 +31,6 @@ PIXELS = {
     "decoder_heads": 2,
     "first_blocks": 1,
     "fresh_blocks": 1,
-    "mlp_ratio": 4.0,
     "stage1_steps": 2,
     "stage2_steps": 2,
     "batch": 4,

@@ -144,7 +144,7 @@ class Detector(nn.Module):
 
     def mark_fitted(self) -> None:
         """Allow `predict`: all that it needs has been learned."""
-        self.keep(fitted=torch.tensor(1, dtype=torch.uint8))
+        self.set_buffers(fitted=torch.tensor(1, dtype=torch.uint8))
 
     def check_fitted(self) -> None:
         """Raise NotFittedError before the first fit."""
@@ -153,7 +153,7 @@ class Detector(nn.Module):
                 f"{type(self).__name__} has learned nothing yet; call fit(images) or load a model first"
             )
 
-    def keep(self, **buffers: Tensor) -> None:
+    def set_buffers(self, **buffers: Tensor) -> None:
         """Set buffers to new values of any shape."""
         for key, value in buffers.items():
             setattr(self, key, value.detach().clone())

@@ -85,12 +85,12 @@ class FRE(Detector):
     @torch.no_grad()
     def _fit(self, images: Images, training: Training) -> None:
         """Find the principal subspace of the normal images; see `Detector.fit`."""
-        self.standard.learn(images, training)
+        self.standard.fit(images, training)
         rows = sample_rows(len(images), self.images, generator_for(training.seed, "subspace"))
-        vectors = torch.cat([self._vectors(self.standard.of(part)) for part in rows.split(64)])
-        self.standard.forget()
+        vectors = torch.cat([self._vectors(self.standard.maps_of(part)) for part in rows.split(64)])
+        self.standard.release()
         found = principal_subspace(vectors, self.variance_share)
-        self.keep(mean=found.mean, basis=found.basis.half())
+        self.set_buffers(mean=found.mean, basis=found.basis.half())
 
     def _vectors(self, maps: list[Tensor]) -> Float[Tensor, "b d"]:
         """The whole image as one vector, in which each level has the same weight."""
@@ -101,7 +101,7 @@ class FRE(Detector):
 
     def score_maps(self, maps: list[Tensor]) -> Prediction:
         """Score images by their maps, as the backbone gives them at `levels`."""
-        vectors = self._vectors(self.standard.of_raw(maps))
+        vectors = self._vectors(self.standard.standardised(maps))
         missed = (vectors - Subspace(self.mean, self.basis_in_full(self.basis)).project(vectors)).pow(2)
         sizes = [c * side**2 for (c, _), side in zip(self.standard.shapes, self.sides, strict=True)]
         grid = self.sides[0]

@@ -121,11 +121,11 @@ class Fuse(Detector):
 
     def _fit(self, images: Images, training: Training) -> None:
         """Learn what is normal for each part, then learn from all images; see `Detector.fit`."""
-        encoded = CachedImages(images, self.maps.keep(images, training))
+        encoded = CachedImages(images, self.maps.cache(images, training))
         order = torch.randperm(len(images), generator=generator_for(training.seed, "set aside"))
         is_aside = torch.arange(len(order)) % ASIDE == 0
-        self._learn(encoded.only(order[~is_aside].sort().values), training, "scale")
-        self._take_scales(encoded.only(order[is_aside][:MOST_ASIDE].sort().values))
+        self._learn(encoded.subset(order[~is_aside].sort().values), training, "scale")
+        self._take_scales(encoded.subset(order[is_aside][:MOST_ASIDE].sort().values))
         self._learn(encoded, training, "all")
 
     def _learn(self, images: CachedImages, training: Training, stage: str) -> None:
@@ -145,14 +145,14 @@ class Fuse(Detector):
         said = []
         for start in range(0, len(images), BATCH):
             rows = torch.arange(start, min(start + BATCH, len(images)))
-            said.append(self._each(torch.stack([images[int(i)] for i in rows]), images.kept.of(rows)))
+            said.append(self._each(torch.stack([images[int(i)] for i in rows]), images.cached.maps_of(rows)))
         low, high = torch.zeros_like(self.low), torch.ones_like(self.high)
         for i, mine in enumerate(zip(*said, strict=True)):
             maps = torch.cat([one.maps[:, ::STEP, ::STEP].flatten() for one in mine])
             scores = torch.cat([one.scores for one in mine])
             for kind, values in enumerate((maps, scores)):
                 low[kind, i], high[kind, i] = torch.quantile(values, torch.tensor([LOW, HIGH[kind]]))
-        self.keep(low=low, high=torch.maximum(high, low + 1e-6))
+        self.set_buffers(low=low, high=torch.maximum(high, low + 1e-6))
 
     # --- the score ----------------------------------------------------------------------------------------------------
 

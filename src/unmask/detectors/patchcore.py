@@ -88,7 +88,7 @@ class PatchCore(Detector):
     def _fit(self, images: Images, training: Training) -> None:
         """Keep a coreset of the normal patches; see `Detector.fit`. One image is enough."""
         seen: Images = Turned(images, self.rotations) if self.rotations else images
-        kept = self.maps.keep(seen, training)
+        kept = self.maps.cache(seen, training)
         vectors, _ = candidates(
             len(kept), kept.chunks(), self._patches, self.candidates, generator_for(training.seed, "candidates")
         )
@@ -98,7 +98,7 @@ class PatchCore(Detector):
             chosen = greedy_coreset(vectors.float(), size, generator, progress=training.progress)
         else:
             chosen = torch.randperm(len(vectors), generator=generator)[:size]
-        self.keep(bank=vectors[chosen])
+        self.set_buffers(bank=vectors[chosen])
 
     def _patches(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
         return patch_vectors(maps, self.grid)

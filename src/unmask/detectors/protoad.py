@@ -76,7 +76,7 @@ class ProtoAD(Detector):
     @torch.no_grad()
     def _fit(self, images: Images, training: Training) -> None:
         """Cluster the normal patches; see `Detector.fit`."""
-        kept = self.maps.keep(images, training)
+        kept = self.maps.cache(images, training)
         drawn, _ = candidates(
             len(kept), kept.chunks(), self._patches, self.candidates, generator_for(training.seed, "candidates")
         )
@@ -87,7 +87,7 @@ class ProtoAD(Detector):
             training.progress("cluster", len(means), len(means), 0.0)
             if len(means) <= self.prototypes:
                 break
-        self.keep(kernels=F.normalize(means, dim=1).half())
+        self.set_buffers(kernels=F.normalize(means, dim=1).half())
 
     def _patches(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
         return patch_vectors(maps, self.grid)

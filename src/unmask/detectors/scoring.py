@@ -1,12 +1,11 @@
-"""Several terms of an anomaly score, made comparable on normal images and added."""
+"""What several detectors compute of their maps to get the score of an image."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+
+from unmask.errors import SettingError
 
 
 def top_mean(maps: Float[Tensor, "*b h w"], share: float) -> Float[Tensor, "*b"]:
@@ -15,53 +14,9 @@ def top_mean(maps: Float[Tensor, "*b h w"], share: float) -> Float[Tensor, "*b"]
     return flat.topk(max(1, round(share * flat.shape[-1])), dim=-1).values.mean(-1)
 
 
-class Fusion(nn.Module):
-    """Standardise each term by what it is on normal images, then add.
-
-    So a term counts by how far it leaves its own normal range, and none can veto another, as one factor of a product
-    can.
-
-    Args:
-        names: of the terms.
-        local: those that make the map. All make the image score: deep features see more, and place it worse.
-        whole: those that judge the image as a whole: they count by their mean too, not by their peak alone.
-        share: of a map whose mean is its peak.
-    """
-
-    map_mean: Tensor
-    map_std: Tensor
-    peak_mean: Tensor
-    peak_std: Tensor
-
-    def __init__(
-        self, names: Sequence[str], local: Collection[str], whole: Collection[str] = (), share: float = 0.01
-    ) -> None:
-        super().__init__()
-        self.names, self.share = tuple(names), share
-        self.local = [i for i, name in enumerate(names) if name in local]
-        self.whole = [i for i, name in enumerate(names) if name in whole]
-        self.register_buffer("map_mean", torch.zeros(len(names), 1, 1))
-        self.register_buffer("map_std", torch.ones(len(names), 1, 1))
-        self.register_buffer("peak_mean", torch.zeros(len(names) + len(self.whole)))
-        self.register_buffer("peak_std", torch.ones(len(names) + len(self.whole)))
-
-    def learn(self, terms: Iterable[Float[Tensor, "b n h w"]]) -> None:
-        """Measure each term on normal images, as it would be on new ones."""
-        moments, peaks = [], []
-        for maps in terms:
-            moments.append(torch.stack([maps.mean((2, 3)), (maps**2).mean((2, 3))]))  # 2 b n
-            peaks.append(self._peaks(maps))
-        mean, square = torch.cat(moments, dim=1).mean(1)
-        self.map_mean = mean[:, None, None]
-        self.map_std = (square - mean**2).clamp(min=1e-12).sqrt()[:, None, None]
-        peak = torch.cat(peaks)
-        self.peak_mean, self.peak_std = peak.mean(0), peak.std(0, correction=0).clamp(min=1e-6)
-
-    def forward(self, terms: Float[Tensor, "b n h w"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, " b"]]:
-        """The sum of the standardised local maps, and of the standardised image scores."""
-        maps = (terms - self.map_mean) / self.map_std
-        scores = (self._peaks(terms) - self.peak_mean) / self.peak_std
-        return maps[:, self.local].sum(1), scores.sum(1)
-
-    def _peaks(self, terms: Float[Tensor, "b n h w"]) -> Float[Tensor, "b k"]:
-        return torch.cat([top_mean(terms, self.share), terms[:, self.whole].mean((2, 3))], dim=1)
+def check_finite(detector: str, *statistics: Tensor) -> None:
+    """Raise SettingError where the scores of normal images are not finite: the training has diverged."""
+    if not all(bool(one.isfinite().all()) for one in statistics):
+        raise SettingError(
+            f"the training of {detector} diverged: its scores of normal images are not finite; give a smaller lr"
+        )

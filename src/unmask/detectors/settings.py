@@ -83,12 +83,11 @@ class MultipleOf:
         return f"a multiple of {self.step}"
 
 
-@dataclass(frozen=True)
 class OnlyIf:
-    """The setting acts only where another setting, `name`, has the value `value`; elsewhere it keeps its default."""
+    """The setting acts only where another setting, `name`, has one of `values`; elsewhere it keeps its default."""
 
-    name: str
-    value: Any
+    def __init__(self, name: str, *values: Any) -> None:
+        self.name, self.values = name, values
 
 
 class Setting(NamedTuple):
@@ -159,10 +158,10 @@ def check_settings(detector: type, values: Mapping[str, Any]) -> None:
     for name, setting in declared.items():
         _check(name, values[name], setting)
     for name, setting in declared.items():
-        if (only := setting.only_if) and values[only.name] != only.value and values[name] != setting.default:
+        if (only := setting.only_if) and values[only.name] not in only.values and values[name] != setting.default:
             raise SettingError(
-                f"{name}={text_of(values[name])} has no effect with {only.name}={values[only.name]}; "
-                f"give {only.name}={only.value}, or leave {name} out"
+                f"{name}={text_of(values[name])} has no effect with {only.name}={text_of(values[only.name])}; "
+                f"give {only.name}={' or '.join(map(text_of, only.values))}, or leave {name} out"
             )
 
 
@@ -189,6 +188,8 @@ def _from_text(value: str, setting: Setting) -> Any:
         return {"true": True, "false": False}[value.lower()]
     if setting.kind is tuple:
         return tuple(setting.item(one) for one in value.strip("()").rstrip(",").split(","))
+    if setting.choices and value not in setting.choices:
+        raise ValueError(value)
     return setting.kind(value)
 
 
@@ -239,9 +240,3 @@ def _is_kind(value: Any, kind: type) -> bool:
 
 def _wrong(name: str, value: Any, setting: Setting) -> SettingError:
     return SettingError(f"{name}={text_of(value)} is out of range; give {setting.wanted()}")
-
-
-def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise SettingError unless a setting is one of its choices."""
-    if value not in choices:
-        raise SettingError(f"{key}={value} is unknown; give {', '.join(choices[:-1])} or {choices[-1]}")

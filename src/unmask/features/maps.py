@@ -94,10 +94,10 @@ class FeatureMaps(nn.Module):
         """Use another's network, which has these levels and perhaps more: one in memory serves several detectors."""
         self.backbone = other.backbone
 
-    def keep(self, images: Images, training: Training) -> CachedMaps:
+    def cache(self, images: Images, training: Training) -> CachedMaps:
         """Maps of all training images, each computed once."""
-        if isinstance(images, CachedImages) and images.kept.serves(self):
-            return images.kept.at(self.levels)
+        if isinstance(images, CachedImages) and images.cached.serves(self):
+            return images.cached.with_levels(self.levels)
         flat = encode(images, self._flat, stage="encode", training=training)
         return CachedMaps(flat, self, self.levels, torch.arange(len(images)))
 
@@ -126,15 +126,15 @@ class CachedMaps:
         same = (self.maps.backbone.name, self.maps.image_size) == (wanted.backbone.name, wanted.image_size)
         return same and set(wanted.levels) <= set(self.maps.levels)
 
-    def at(self, levels: tuple[int, ...]) -> CachedMaps:
+    def with_levels(self, levels: tuple[int, ...]) -> CachedMaps:
         """Other levels."""
         return CachedMaps(self.flat, self.maps, levels, self.rows)
 
-    def only(self, rows: Int[Tensor, " k"]) -> CachedMaps:
+    def subset(self, rows: Int[Tensor, " k"]) -> CachedMaps:
         """Some of the images."""
         return CachedMaps(self.flat, self.maps, self.levels, self.rows[rows])
 
-    def of(self, rows: Int[Tensor, " b"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
+    def maps_of(self, rows: Int[Tensor, " b"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
         """Maps of the images with these numbers, in float32."""
         sizes = [c * side * side for c, side in self.maps.shapes]
         parts = dict(zip(self.maps.levels, self.flat[self.rows[rows]].split(sizes, dim=1), strict=True))
@@ -144,24 +144,24 @@ class CachedMaps:
     def chunks(self, size: int = 64) -> Iterator[tuple[int, list[Tensor]]]:
         """All maps, with the number of the first image of each chunk."""
         for start in range(0, len(self), size):
-            yield start, self.of(torch.arange(start, min(start + size, len(self))))
+            yield start, self.maps_of(torch.arange(start, min(start + size, len(self))))
 
 
 class CachedImages:
     """Images whose maps are known already; a detector that asks for those maps does not compute them again."""
 
-    def __init__(self, images: Images, kept: CachedMaps) -> None:
-        self.images, self.kept = images, kept
+    def __init__(self, images: Images, cached: CachedMaps) -> None:
+        self.images, self.cached = images, cached
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self.cached)
 
     def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]:
-        return self.images[int(self.kept.rows[index])]
+        return self.images[int(self.cached.rows[index])]
 
-    def only(self, rows: Int[Tensor, " k"]) -> CachedImages:
+    def subset(self, rows: Int[Tensor, " k"]) -> CachedImages:
         """Some of them."""
-        return CachedImages(self.images, self.kept.only(rows))
+        return CachedImages(self.images, self.cached.subset(rows))
 
 
 def batches(images: Images, size: int) -> Iterator[Float[Tensor, "b 3 s s"]]:

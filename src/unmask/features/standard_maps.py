@@ -44,39 +44,39 @@ class StandardMaps(nn.Module):
         """The frozen network."""
         return self.features.backbone
 
-    def learn(self, images: Images, training: Training) -> None:
+    def fit(self, images: Images, training: Training) -> None:
         """Encode all images once, and fit the standardisation."""
-        self.kept: CachedMaps = self.features.keep(images, training)
+        self.cached: CachedMaps = self.features.cache(images, training)
         moments = [
             [torch.stack([x.mean((0, 2, 3)), (x**2).mean((0, 2, 3))]) * len(x) for x in maps]
-            for _, maps in self.kept.chunks()
+            for _, maps in self.cached.chunks()
         ]
         for i, level in enumerate(zip(*moments, strict=True)):
-            mean, square = torch.stack(level).sum(0) / len(self.kept)
+            mean, square = torch.stack(level).sum(0) / len(self.cached)
             setattr(self, f"mean{i}", mean[:, None, None])
             setattr(self, f"std{i}", (square - mean**2).clamp(min=LEAST_STD**2).sqrt()[:, None, None])
 
     def __len__(self) -> int:
         """Images that are kept."""
-        return len(self.kept)
+        return len(self.cached)
 
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
         """Standardised maps of new images, finest first."""
-        return self.of_raw(self.features(images))
+        return self.standardised(self.features(images))
 
-    def of_raw(self, maps: list[Tensor]) -> list[Float[Tensor, "b _c _gh _gw"]]:
+    def standardised(self, maps: list[Tensor]) -> list[Float[Tensor, "b _c _gh _gw"]]:
         """Standardised maps, of maps as the network gives them."""
         return [(x - self.get_buffer(f"mean{i}")) / self.get_buffer(f"std{i}") for i, x in enumerate(maps)]
 
-    def of(self, rows: Tensor) -> list[Float[Tensor, "b _c _gh _gw"]]:
+    def maps_of(self, rows: Tensor) -> list[Float[Tensor, "b _c _gh _gw"]]:
         """Standardised maps of the kept images with these numbers."""
-        return self.of_raw(self.kept.of(rows))
+        return self.standardised(self.cached.maps_of(rows))
 
     def chunks(self, size: int = 64) -> Iterator[tuple[int, list[Tensor]]]:
         """All kept maps, with the number of the first image of each chunk."""
-        for start, maps in self.kept.chunks(size):
-            yield start, self.of_raw(maps)
+        for start, maps in self.cached.chunks(size):
+            yield start, self.standardised(maps)
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Let go of the training images."""
-        self.__dict__.pop("kept", None)
+        self.__dict__.pop("cached", None)

@@ -1,9 +1,4 @@
-"""Seeded damage of images, for detectors that learn from good images alone.
-
-`damage_image` follows ISSTAD (arXiv 2303.17354): shapes filled with another version of the same image. `cut_paste` and
-`scar` follow CutPaste (arXiv 2104.04015). Each returns a damaged copy and the pixels that differ from the image by more
-than one grey level of 255; all others are equal to the image's.
-"""
+"""Seeded damage of images, as in ISSTAD (arXiv 2303.17354): shapes filled with another version of the same image."""
 
 from __future__ import annotations
 
@@ -24,7 +19,7 @@ from unmask.training.losses import gaussian_blur
 Box = tuple[int, int, int, int]
 
 GREY_LEVEL = 1 / 255
-"""A smaller difference cannot be seen, and is not called damage: a grey image made grey is whole."""
+"""A smaller difference cannot be seen and does not count as damage: a grey image made grey is whole."""
 
 SMALLEST_SHAPE = 10
 """Pixels along the smaller side of one of ISSTAD's shapes."""
@@ -41,7 +36,7 @@ def damage_image(
         box: (x0, y0, x1, y1), end excluded, that the shapes stay in, as `object_box` finds it; None = the whole image.
 
     Returns:
-        The damaged copy, and where it differs visibly.
+        The damaged copy, and the pixels that differ by more than one grey level of 255; all others are the image's.
 
     Raises:
         SettingError: the box is empty or reaches outside.
@@ -85,57 +80,10 @@ def object_box(image: Float[Tensor, "3 h w"], padding: float = 0.1) -> Box:
     return max(0, x0 - dx), max(0, y0 - dy), min(w, x1 + dx), min(h, y1 + dy)
 
 
-def cut_paste(
-    image: Float[Tensor, "3 h w"], generator: torch.Generator
-) -> tuple[Float[Tensor, "3 h w"], Bool[Tensor, "h w"]]:
-    """Copy a patch of 2-15 % of the image, its aspect 0.3-3.3, its colours jittered by 0.1, to another place.
-
-    Returns:
-        The damaged copy, and where it differs visibly.
-    """
-    h, w = image.shape[1:]
-    area = _uniform(0.02, 0.15, generator) * h * w
-    aspect = math.exp(_uniform(math.log(0.3), math.log(3.3), generator))  # as often wide as high
-    patch = _cut(image, round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect)), generator)
-    patch = _jitter(patch, (0.1, 0.1, 0.1, 0.1), generator)
-    return _paste(image, patch, torch.ones(patch.shape[1:], dtype=torch.bool), generator)
-
-
-def scar(
-    image: Float[Tensor, "3 h w"], generator: torch.Generator
-) -> tuple[Float[Tensor, "3 h w"], Bool[Tensor, "h w"]]:
-    """Copy a strip of 2-16 x 10-25 pixels, its colours jittered by 0.1, to another place, turned by up to 45 degrees.
-
-    Returns:
-        The damaged copy, and where it differs visibly.
-    """
-    strip = _cut(image, _integer(2, 16, generator), _integer(10, 25, generator), generator)
-    strip = _jitter(strip, (0.1, 0.1, 0.1, 0.1), generator)
-    opaque = torch.cat([strip, torch.ones_like(strip[:1])])  # the fourth channel says what the corners are not
-    turned = TF.rotate(opaque, _uniform(-45, 45, generator), expand=True)[:, : image.shape[1], : image.shape[2]]
-    return _paste(image, turned[:3], turned[3] > 0.5, generator)
-
-
 def _replace(image: Tensor, where: Tensor, version: Tensor) -> tuple[Tensor, Tensor]:
     """Take `version` at the pixels where it differs visibly."""
     mask = where & ((version - image).abs().amax(0) > GREY_LEVEL)
     return torch.where(mask, version, image), mask
-
-
-def _cut(image: Tensor, width: int, height: int, generator: torch.Generator) -> Tensor:
-    h, w = image.shape[1:]
-    width, height = min(max(width, 1), w), min(max(height, 1), h)
-    x, y = _integer(0, w - width, generator), _integer(0, h - height, generator)
-    return image[:, y : y + height, x : x + width]
-
-
-def _paste(image: Tensor, patch: Tensor, opaque: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    (h, w), (height, width) = image.shape[1:], opaque.shape
-    x, y = _integer(0, w - width, generator), _integer(0, h - height, generator)
-    version, where = image.clone(), torch.zeros(h, w, dtype=torch.bool)
-    version[:, y : y + height, x : x + width] = patch
-    where[y : y + height, x : x + width] = opaque
-    return _replace(image, where, version)
 
 
 def _otsu(grey: Float[np.ndarray, "h w"]) -> float:

@@ -1,47 +1,33 @@
-"""ISSTAD's decoder: stage 1's blocks learn to fill in, then it grows and says of each cell whether it is damaged."""
+"""ISSTAD's decoder: stage 1's blocks learn to fill in, then it grows and classifies each cell as damaged or not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from unmask.detectors.isstad.mae import Block, MaskedAutoencoder, sincos_positions
+from unmask.detectors.isstad.mae import MaskedAutoencoder
+from unmask.detectors.isstad.transformer import Block, sincos_positions
 from unmask.training.losses import pixel_status
-
-
-class View(NamedTuple):
-    """What ISSTAD's decoder sees of b images, and what it must restore when they are undamaged.
-
-    Attributes:
-        latents: (b, m, c) into the decoder.
-        wanted: (b, n, d) tokens to compare the repair with.
-        extras: (b, e, s, s) further terms of the score on the decoder's status grid; e may be 0.
-    """
-
-    latents: Tensor
-    wanted: Tensor
-    extras: Tensor
 
 
 class GrowingDecoder(nn.Module):
     """A light transformer over tokens that repairs them, with a status head on every block (deep supervision).
 
     Args:
-        latent_dim: of the tokens that come in.
-        target_dim: of the tokens that are repaired.
-        grid: tokens along a side.
-        cells: cells along a side of a token, each with a status of its own.
-        dim: of the decoder's tokens.
-        heads: of its attention.
-        first_blocks: blocks of stage 1.
-        fresh_blocks: blocks that stage 2 adds behind them.
+        latent_dim: values of a token that comes in.
+        target_dim: values of a repaired token.
+        grid: tokens along a side of an image.
+        cells: cells along a side of a token; each has a status of its own.
+        dim: values of the decoder's own tokens.
+        heads: heads of its attention.
+        first_blocks: number of blocks of stage 1.
+        fresh_blocks: number of blocks that stage 2 adds behind them.
         mlp_ratio: width of a block's hidden layer over `dim`.
-        class_token: whether a class token comes before the others (MAE's encoder has one).
+        class_token: whether a class token comes before the others; MAE's encoder has one.
     """
 
     positions: Tensor
@@ -57,8 +43,8 @@ class GrowingDecoder(nn.Module):
         heads: int,
         first_blocks: int,
         fresh_blocks: int,
-        mlp_ratio: float = 4.0,
-        class_token: bool = False,
+        mlp_ratio: float,
+        class_token: bool,
     ) -> None:
         super().__init__()
         depth = first_blocks + fresh_blocks
@@ -75,7 +61,7 @@ class GrowingDecoder(nn.Module):
         self.repair = nn.Linear(dim, target_dim)
 
     def forward(self, latents: Float[Tensor, "b m c"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "k b s s"]]:
-        """Stage 2: repair what comes in, and say where it is damaged.
+        """Stage 2: repair the tokens, and classify the cells.
 
         Args:
             latents: (b, n, latent_dim), or (b, 1 + n, latent_dim) with a class token.
@@ -134,12 +120,12 @@ class FillingLoss(nn.Module):
 
 
 class RepairLoss(nn.Module):
-    """Stage 2: damaged or not, mean over the heads, and half the squared error of the repair (spec: the loss row).
+    """Stage 2: damaged or not, the mean over the heads, and half the squared error of the repair.
 
     Args:
-        decoder: grown.
-        channel_weights: of the squared error, summing to 1.
-        similarity: 1 - SSIM of repaired and wanted tokens, weighted 0.1 in pixel space; None in feature space.
+        decoder: the decoder, grown.
+        channel_weights: weights of the squared error of a token's values; their sum is 1.
+        more_loss: (repaired, wanted) -> a further term; the pixels' is 0.1 (1 - SSIM), the features have none.
     """
 
     channel_weights: Tensor
@@ -147,11 +133,11 @@ class RepairLoss(nn.Module):
     def __init__(
         self,
         decoder: GrowingDecoder,
-        channel_weights: Float[Tensor, " c"],
-        similarity: Callable[[Tensor, Tensor], Tensor] | None = None,
+        channel_weights: Float[Tensor, " d"],
+        more_loss: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
         super().__init__()
-        self.decoder, self.similarity = decoder, similarity
+        self.decoder, self.more_loss = decoder, more_loss
         self.register_buffer("channel_weights", channel_weights, persistent=False)
 
     def forward(
@@ -161,5 +147,6 @@ class RepairLoss(nn.Module):
         repaired, logits = self.decoder(latents)
         status = torch.stack([pixel_status(head.float(), damaged) for head in logits]).mean()
         repaired = repaired.float()
-        loss: Tensor = status + 0.5 * ((repaired - wanted) ** 2 * self.channel_weights).sum(-1).mean()
-        return loss if self.similarity is None else loss + 0.1 * (1 - self.similarity(repaired, wanted))
+        squared = ((repaired - wanted) ** 2 * self.channel_weights).sum(-1).mean()
+        loss: Tensor = status + 0.5 * squared + self.more_loss(repaired, wanted)
+        return loss

@@ -38,7 +38,7 @@ class Filling(NamedTuple):
     """Where b images take their filling from; a block is a cell of the grid that all levels can be cut into.
 
     Attributes:
-        kind: (b,) of `Kind`.
+        kind: (b,) one of `Kind`.
         image: (b,) index of the image that lends its tokens.
         block: (b, bh, bw) flat index of the block that lends its tokens.
     """
@@ -58,11 +58,11 @@ def damage_features(
     """Damage a batch of feature maps; a coarser cell is damaged as strongly as the share of it that is.
 
     Args:
-        maps: levels on the CPU, finest first, each channel standardised (noise has unit variance). The grid of each
-            level divides the finest one's.
-        generator: where the randomness comes from.
-        stroke_share: of images that get a stroke one cell wide instead of a blob.
-        whole_share: of images that are left whole.
+        maps: levels, finest first, each channel standardised (noise has unit variance). The grid of each level divides
+            the finest one's.
+        generator: of the CPU, where the randomness comes from; what is drawn then moves to the device of the maps.
+        stroke_share: share of the images that get a stroke one cell wide instead of a blob.
+        whole_share: share of the images that are left whole.
 
     Returns:
         The damaged maps, and where the finest one was damaged: 1 or 0.
@@ -79,7 +79,9 @@ def damage_features(
     opacity = mask * _uniform(OPACITY, (b, 1, 1), generator)
     blocks = math.gcd(*(level.shape[2] for level in maps)), math.gcd(*(level.shape[3] for level in maps))
     filling = _draw_filling(b, *blocks, generator)
-    return [_fill(level, opacity, filling, generator) for level in maps], mask
+    device = maps[0].device
+    opacity, filling = opacity.to(device), Filling(*(part.to(device) for part in filling))
+    return [_fill(level, opacity, filling, generator) for level in maps], mask.to(device)
 
 
 def _check(maps: Sequence[Tensor], stroke_share: float, whole_share: float) -> None:

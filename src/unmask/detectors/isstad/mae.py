@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from unmask.detectors.isstad.transformer import Block, sincos_positions
 from unmask.errors import SettingError
 
 
@@ -37,67 +38,6 @@ SIZES = {
 """Encoders by name. Public checkpoints exist for base, large and huge; nano is for tests."""
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention; `qkv` holds queries, keys and values of all heads, in this order."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        if dim % heads:
-            raise SettingError(
-                f"{heads} heads cannot share {dim} dimensions; give a number of heads that divides {dim}"
-            )
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Each token becomes a mixture of all tokens of its image."""
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each: b heads n d/heads
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))  # b n d
-        return out
-
-
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them, applied to each token."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Each token by itself."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return out
-
-
-class Block(nn.Module):
-    """A pre-norm transformer block.
-
-    Args:
-        dim: of a token.
-        heads: of the attention; must divide `dim`.
-        mlp_ratio: hidden width of the MLP, as a multiple of `dim`.
-
-    Raises:
-        SettingError: the heads do not divide the dimension.
-    """
-
-    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, round(mlp_ratio * dim))
-
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Mix the tokens, then think about each."""
-        x = x + self.attn(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
-
-
 class PatchEmbedding(nn.Module):
     """Each patch of pixels to one token, row by row."""
 
@@ -111,46 +51,21 @@ class PatchEmbedding(nn.Module):
         return out
 
 
-def sincos_positions(dim: int, grid: int) -> Float[Tensor, "n {dim}"]:
-    """The fixed table of two-dimensional sine-cosine positions that the public checkpoints hold.
-
-    The first half of the channels encodes x (the column), the second half y (the row); each half is sin(p w_i) for all
-    i, then cos(p w_i), with w_i = 10000 ** (-i / (dim / 4)).
-
-    Args:
-        dim: of a token, a multiple of 4.
-        grid: patches along a side.
-
-    Returns:
-        (grid * grid, dim), the patches row by row.
-
-    Raises:
-        SettingError: `dim` is no multiple of 4.
-    """
-    if dim % 4:
-        raise SettingError(f"positions need a dimension that is a multiple of 4, got {dim}")
-    omega = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
-    angles = torch.arange(grid, dtype=torch.float64)[:, None] * omega
-    line = torch.cat([angles.sin(), angles.cos()], dim=1)  # grid dim/2
-    x, y = line.repeat(grid, 1), line.repeat_interleave(grid, 0)
-    return torch.cat([x, y], dim=1).float()
-
-
 class MaskedAutoencoder(nn.Module):
-    """Learns to fill in hidden patches. Parameters have the names and shapes of the public checkpoints.
+    """Learns to fill in hidden patches. Its parameters have the names and shapes of the public checkpoints.
 
     Images come in as (b, 3, s, s), normalised as the weights expect; the public ones were trained with the ImageNet
     mean (0.485, 0.456, 0.406) and standard deviation (0.229, 0.224, 0.225).
 
     Args:
-        dim: of an encoder token.
-        depth: encoder blocks.
-        heads: of the encoder's attention.
+        dim: values of an encoder token.
+        depth: number of encoder blocks.
+        heads: heads of the encoder's attention.
         image_size: s, pixels along a side; a multiple of `patch`.
         patch: pixels along a side of a patch.
-        decoder_dim: of a decoder token.
-        decoder_depth: decoder blocks; the paper and the public checkpoints have 8.
-        decoder_heads: of the decoder's attention.
+        decoder_dim: values of a decoder token.
+        decoder_depth: number of decoder blocks; the paper and the public checkpoints have 8.
+        decoder_heads: heads of the decoder's attention.
 
     Attributes:
         grid: patches along a side.
@@ -212,11 +127,11 @@ class MaskedAutoencoder(nn.Module):
     def encode(
         self, images: Float[Tensor, "b 3 s s"], hidden: Bool[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b visible_and_class d"]:
-        """Look at the visible patches alone.
+        """Encode the visible patches alone.
 
         Args:
             images: normalised as the weights expect.
-            hidden: True = not seen; equally many in each image (`masking.random_hidden`). None = all are seen.
+            hidden: True = left out; equally many in each image (`masking.random_hidden`). None = no patch is hidden.
 
         Returns:
             (b, 1 + visible, dim): the class token, then the visible patches row by row.
@@ -244,7 +159,7 @@ class MaskedAutoencoder(nn.Module):
 
         Args:
             latents: of `encode` with the same `hidden`.
-            hidden: True = a mask token stands in. None = all were seen.
+            hidden: True = a mask token stands in. None = no patch was hidden.
 
         Returns:
             (b, grid * grid, patch * patch * 3), the patches as `patchify` cuts them.

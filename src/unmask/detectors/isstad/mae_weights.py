@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unmask.detectors.isstad.mae import MaskedAutoencoder, sincos_positions
+from unmask.detectors.isstad.mae import MaskedAutoencoder
+from unmask.detectors.isstad.transformer import sincos_positions
 from unmask.errors import WeightsError
 
 TABLES = ("pos_embed", "decoder_pos_embed")
@@ -26,10 +27,10 @@ class LoadReport:
     """What became of each tensor.
 
     Attributes:
-        loaded: names that now hold the file's values.
+        loaded: names of the tensors that now hold the file's values.
         recomputed: position tables that the file has for another grid; ours were computed for this one.
-        afresh: names of the model that the file has not: they start as they were initialised.
-        unused: names of the file that the model has not.
+        afresh: names of the tensors that the file does not hold: they start as they were initialised.
+        unused: names of the file's tensors that the model does not have.
     """
 
     loaded: tuple[str, ...]
@@ -38,13 +39,13 @@ class LoadReport:
     unused: tuple[str, ...]
 
     def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} tensors loaded"]
+        parts = [f"{len(self.loaded)} tensors were loaded"]
         if any(name.startswith("decoder_embed") for name in self.afresh):
-            parts.append("the weights hold no decoder: it starts at random")
-        elif self.afresh:
-            parts.append(f"started afresh: {_listed(self.afresh)}")
+            parts.append("the file holds no decoder: it starts at random")
+        elif blocks := [name for name in self.afresh if _is_of_decoder(name)]:
+            parts.append(f"the file holds no {_listed(blocks)}: they start at random")
         if "norm.weight" in self.afresh:
-            parts.append("the weights hold no final norm of the encoder: it starts afresh")
+            parts.append("the file holds no final norm of the encoder: it starts at one and zero")
         if self.recomputed:
             parts.append(f"recomputed for this grid: {_listed(self.recomputed)}")
         if self.unused:
@@ -67,7 +68,7 @@ def load_mae(model: MaskedAutoencoder, path: str | Path) -> LoadReport:
         WeightsError: the file is missing, holds more than plain tensors, or is of another layout.
     """
     path = Path(path)
-    return _land(model, _read(path), path.name)
+    return _copy(model, _read(path), path.name)
 
 
 def load_timm(model: MaskedAutoencoder, name: str) -> LoadReport:
@@ -84,7 +85,7 @@ def load_timm(model: MaskedAutoencoder, name: str) -> LoadReport:
         raise WeightsError(
             f"the weights of timm's {name} cannot be had ({_first_line(error)}); give the path of a checkpoint file"
         ) from error
-    return _land(model, tensors, name)
+    return _copy(model, tensors, name)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -121,7 +122,7 @@ def _read_pickle(path: Path) -> object:
         return torch.load(path, weights_only=True, map_location="cpu")
 
 
-def _land(model: MaskedAutoencoder, tensors: Mapping[str, Tensor], source: str) -> LoadReport:
+def _copy(model: MaskedAutoencoder, tensors: Mapping[str, Tensor], source: str) -> LoadReport:
     """Check every name and shape, then copy."""
     own = model.state_dict()
     recomputed = {name for name in TABLES if name in tensors and _is_of_another_grid(tensors[name], own[name])}

@@ -4,45 +4,47 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torchvision.transforms.v2 import functional as TF  # noqa: N812
 
-from unmask.detectors.isstad import damage as synthesis
-from unmask.detectors.isstad.decoder import View
+from unmask.detectors.isstad.damage import damage_image, object_box
+from unmask.detectors.isstad.decoder import GrowingDecoder
 from unmask.detectors.isstad.mae import SIZES, MaskedAutoencoder
 from unmask.detectors.isstad.mae_weights import load_mae, load_timm
-from unmask.errors import SettingError, WeightsError
-from unmask.features.maps import Images, batches, encode
+from unmask.detectors.isstad.tokens import VIEWS, DamagedBatch, NormalTokens, Stage, Terms, Tokens, View
+from unmask.errors import WeightsError
+from unmask.features.maps import FeatureStore, Images, encode
+from unmask.features.neighbours import sample_rows
 from unmask.training import losses
 from unmask.training.masking import random_hidden
-from unmask.training.trainer import Trainer, generator_for
+from unmask.training.trainer import Trainer, Training, generator_for
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+WHOLE = 3  # one in three images of stage 2 is left whole, as in the release
 
 
-class PixelSpace(nn.Module):
+class PixelTokens(Tokens):
     """A masked autoencoder of normal images; its encoder is frozen after stage 1.
 
     Args:
         encoder: name in `mae.SIZES`.
         image_size: pixels along a side, a multiple of the patch.
         weights: a file with a public MAE checkpoint, "timm:<name>", or None for a random start.
-        decoder_dim: of the decoder's tokens.
-        decoder_heads: of its attention.
+        decoder_dim: values of a decoder token.
+        decoder_heads: heads of the decoder's attention.
         first_blocks: decoder blocks of stage 1.
-        versions: cached versions of each image for stage 2; one in three is whole, the others are damaged.
+        versions: damaged versions of each image that stage 2 repeats; None = it draws new damage in every step.
     """
 
-    channel_weights: Tensor
     class_token = True
-    repair_names = ("repair",)
-    extra_names = ()
-    local_names = ("damage", "repair")
-    whole_names = ()
+    stage1_time = 0.5
+    mlp_ratio = 4.0  # MAE's, whose decoder blocks are taken over
+    terms = Terms(("repair",), (), ("damage", "repair"), ())
 
     def __init__(
         self,
@@ -53,11 +55,9 @@ class PixelSpace(nn.Module):
         decoder_dim: int,
         decoder_heads: int,
         first_blocks: int,
-        versions: int,
+        versions: int | None,
     ) -> None:
         super().__init__()
-        if encoder not in SIZES:
-            raise SettingError(f"encoder {encoder!r} is unknown; give one of {', '.join(SIZES)}")
         self.weights, self.versions = weights, versions
         self.mae = MaskedAutoencoder(
             **SIZES[encoder]._asdict(),
@@ -70,8 +70,27 @@ class PixelSpace(nn.Module):
         self.latent_dim, self.target_dim = SIZES[encoder].dim, 3 * self.mae.patch**2
         self.register_buffer("channel_weights", torch.full((self.target_dim,), 1 / self.target_dim), persistent=False)
 
+    # --- stage 1 ----------------------------------------------------------------------------------------------------
+
+    def fit(self, images: Images, decoder: GrowingDecoder, trainer: Trainer, stage: Stage) -> NormalImages:
+        """Train the autoencoder, freeze its encoder, and hand its decoder over; the rate is the paper's."""
+        self.load_weights()
+        seed = trainer.training.seed
+        trainer.run(
+            "stage 1",
+            self.mae,
+            lambda step: self._hidden_batch(images, step, stage, seed),
+            steps=stage.steps,
+            lr=1e-3 * stage.batch / 256,
+            time_share=self.stage1_time,
+        )
+        self.mae.eval().requires_grad_(requires_grad=False)
+        decoder.inherit(self.mae)
+        cached = None if self.versions is None else CachedVersions(images, self.versions, self, trainer.training)
+        return NormalImages(self, images, seed, cached)
+
     def load_weights(self) -> None:
-        """Start from public weights, or say loudly that there are none."""
+        """Start from public weights, and warn of all that starts at random."""
         if self.weights is None:
             warnings.warn("no pre-trained weights were given: the masked autoencoder starts at random", stacklevel=2)
             return
@@ -79,86 +98,126 @@ class PixelSpace(nn.Module):
         report = load(self.mae, self.weights.removeprefix("timm:"))
         if not report.loaded:
             raise WeightsError(f"nothing of {self.weights} fits; {report}")
+        if report.afresh:
+            warnings.warn(f"{self.weights}: {report}", stacklevel=2)
 
-    def damage(self, images: Images, trainer: Trainer) -> None:
-        """Freeze the encoder and run it once over every version of every image; stage 2 never runs it again."""
-        self.mae.eval().requires_grad_(requires_grad=False)
-        self.seed, self.images = trainer.training.seed, images
-        self.drawn = _Versions(images, self.versions, self.seed)
-        self.kept = encode(self.drawn, self.latents, stage="encode", training=trainer.training)
-
-    def forget_images(self) -> None:
-        """Let go of what only training needs."""
-        for name in ("kept", "drawn", "images"):
-            self.__dict__.pop(name, None)
-
-    def hidden_batch(self, images: Images, step: int, size: int, mask_ratio: float, seed: int) -> tuple[Tensor, Tensor]:
-        """Stage 1: random resized crops (0.2-1.0, bicubic), half of them flipped, and which patches to hide."""
+    def _hidden_batch(self, images: Images, step: int, stage: Stage, seed: int) -> tuple[Tensor, Tensor]:
+        """Random resized crops (0.2-1.0, bicubic), half of them flipped, and which patches to hide."""
         generator = generator_for(seed, "stage 1", step)
-        rows = torch.randint(len(images), (size,), generator=generator)
+        rows = torch.randint(len(images), (stage.batch,), generator=generator)
         stack = torch.stack([_crop(images[int(i)], generator) for i in rows])
         mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
-        return (stack - mean) / std, random_hidden(size, self.grid**2, mask_ratio, generator)
+        return (stack - mean) / std, random_hidden(stage.batch, self.grid**2, stage.mask_ratio, generator)
 
-    def damaged_batch(self, step: int, size: int, target: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Stage 2: cached latents of damaged images, the patches to repair them to, and where they are damaged."""
-        rows = torch.randint(len(self.kept), (size,), generator=generator_for(self.seed, "stage 2", step))
-        pairs = [self.drawn.pair(int(i)) for i in rows]
-        wanted = [damaged if target == "input" else whole for damaged, whole, _ in pairs]
-        masks = torch.stack([mask for _, _, mask in pairs]).float()
-        return self.kept[rows].float(), self.mae.patchify(torch.stack(wanted) * 2 - 1), masks
+    # --- new images -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def latents(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b m c"]:
+    def latents(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b m c"]:
         """The frozen encoder's tokens of whole images, the class token first; mean = std = 0.5."""
-        return self.mae.encode(images.to(self.mae.cls_token.device) * 2 - 1)
+        return self.mae.encode(images.to(self.device) * 2 - 1)
 
-    def view(self, images: Float[Tensor, "b 3 s s"]) -> View:
-        """New images as the decoder sees them."""
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> View:
+        """New images as the decoder takes them."""
+        images = images.to(self.device)
         nothing = images.new_zeros(images.shape[0], 0, *images.shape[2:])
         return View(self.latents(images), self.mae.patchify(images * 2 - 1), nothing)
 
-    def normal_views(self, most: int = 200) -> Iterator[View]:
-        """Undamaged training images."""
-        for stack in batches(self.images, 8):
-            if most <= 0:
-                return
-            most -= len(stack)
-            yield self.view(stack)
-
-    def repair_maps(self, repaired: Float[Tensor, "b n d"], wanted: Float[Tensor, "b n d"]) -> Float[Tensor, "b 1 s s"]:
+    def repair_maps(self, repaired: Float[Tensor, "b n d"], wanted: Float[Tensor, "b n d"]) -> Float[Tensor, "b r s s"]:
         """Mean over the channels of the squared difference, pixel by pixel, of images in [0, 1]."""
         return (self.mae.unpatchify(repaired - wanted) / 2).pow(2).mean(1, keepdim=True)
 
-    def picture(self, repaired: Float[Tensor, "b n d"]) -> Float[Tensor, "b 3 s s"]:
-        """The repaired image in [0, 1]."""
+    def more_loss(self, repaired: Float[Tensor, "b n d"], wanted: Float[Tensor, "b n d"]) -> Float[Tensor, ""]:
+        """0.1 (1 - SSIM) of images in [0, 1]."""
+        return 0.1 * (1 - losses.ssim(self.mae.unpatchify(repaired) / 2 + 0.5, self.mae.unpatchify(wanted) / 2 + 0.5))
+
+    def picture(self, repaired: Float[Tensor, "b n d"]) -> Float[Tensor, "b 3 h w"]:
+        """The repaired images in [0, 1]."""
         return (self.mae.unpatchify(repaired) / 2 + 0.5).clamp(0, 1)
 
-    def similarity(self, repaired: Tensor, wanted: Tensor) -> Tensor:
-        """SSIM of images in [0, 1]."""
-        return losses.ssim(self.mae.unpatchify(repaired) / 2 + 0.5, self.mae.unpatchify(wanted) / 2 + 0.5)
+
+class Example(NamedTuple):
+    """An image as stage 2 shows it, the image itself, and where they differ."""
+
+    shown: Float[Tensor, "3 h w"]
+    whole: Float[Tensor, "3 h w"]
+    damaged: Bool[Tensor, "h w"]
 
 
-class _Versions:
-    """n versions of each image, every third one whole and the others damaged: the same whenever they are asked for."""
+class NormalImages(NormalTokens):
+    """Normal images that are damaged anew in every step, or come in a fixed number of cached versions.
 
-    def __init__(self, images: Images, n: int, seed: int) -> None:
-        self.images, self.n, self.seed = images, n, seed
+    Drawn anew, no damage is ever shown twice, as in the paper; the frozen encoder then runs over every batch. Versions
+    are encoded once, which saves that work and shows the same few kinds of damage again and again.
+
+    Args:
+        tokens: the tokens, with their encoder frozen.
+        images: the normal images.
+        seed: of the fit.
+        cached: the versions to repeat; None = damage is drawn anew.
+    """
+
+    def __init__(self, tokens: PixelTokens, images: Images, seed: int, cached: CachedVersions | None) -> None:
+        self.tokens, self.images, self.seed, self.cached = tokens, images, seed, cached
+
+    def damaged_batch(self, step: int, size: int, target: str) -> DamagedBatch:
+        """A step of stage 2."""
+        generator = generator_for(self.seed, "stage 2", step)
+        if self.cached is None:
+            rows = torch.randint(len(self.images), (size,), generator=generator)
+            examples = [self._drawn(int(row), generator) for row in rows]
+            latents = self.tokens.latents(torch.stack([one.shown for one in examples]))
+        else:
+            rows = torch.randint(len(self.cached), (size,), generator=generator)
+            examples = [self.cached.example(int(row)) for row in rows]
+            latents = self.cached.latents[rows].float()
+        wanted = torch.stack([one.shown if target == "input" else one.whole for one in examples])
+        damaged = torch.stack([one.damaged for one in examples]).float()
+        return DamagedBatch(latents, self.tokens.mae.patchify(wanted * 2 - 1), damaged)
+
+    def _drawn(self, row: int, generator: torch.Generator) -> Example:
+        is_whole = int(torch.randint(WHOLE, (), generator=generator)) == 0
+        return example_of(self.images[row], None if is_whole else generator)
+
+    def views(self) -> Iterator[View]:
+        """Undamaged images."""
+        chosen = sample_rows(len(self.images), VIEWS, generator_for(self.seed, "views"))
+        for rows in chosen.split(8):
+            yield self.tokens.encode(torch.stack([self.images[int(row)] for row in rows]))
+
+
+class CachedVersions:
+    """n versions of each image, every third one whole and the others damaged; each was encoded once.
+
+    Args:
+        images: the normal images.
+        n: versions of each image.
+        tokens: what encodes them.
+        training: seed, progress and memory of the fit.
+    """
+
+    def __init__(self, images: Images, n: int, tokens: PixelTokens, training: Training) -> None:
+        self.images, self.n, self.seed = images, n, training.seed
+        self.latents: FeatureStore = encode(self, tokens.latents, stage="encode", training=training)
 
     def __len__(self) -> int:
         return len(self.images) * self.n
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self.pair(index)[0]
+    def __getitem__(self, index: int) -> Float[Tensor, "3 h w"]:
+        return self.example(index).shown
 
-    def pair(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The damaged image, the whole one, and where they differ."""
-        image = self.images[index // self.n]
-        if index % self.n % 3 == 0:
-            return image, image, torch.zeros(image.shape[1:], dtype=torch.bool)
-        generator = generator_for(self.seed, "damage", index)
-        damaged, mask = synthesis.damage_image(image, generator, box=synthesis.object_box(image))
-        return damaged, image, mask
+    def example(self, index: int) -> Example:
+        """A version with what it was made of; the same in every call."""
+        is_whole = index % self.n % WHOLE == 0
+        generator = None if is_whole else generator_for(self.seed, "damage", index)
+        return example_of(self.images[index // self.n], generator)
+
+
+def example_of(image: Float[Tensor, "3 h w"], generator: torch.Generator | None) -> Example:
+    """An image damaged inside the box of its object; without a generator it is left whole."""
+    if generator is None:
+        return Example(image, image, torch.zeros(image.shape[1:], dtype=torch.bool))
+    damaged, mask = damage_image(image, generator, box=object_box(image))
+    return Example(damaged, image, mask)
 
 
 def _crop(image: Tensor, generator: torch.Generator) -> Tensor:

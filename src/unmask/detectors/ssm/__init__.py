@@ -1,12 +1,14 @@
 """SSM: self-supervised masking (arXiv 2205.06568).
 
-detector.py          hide, restore, progressively uncover, and the score
-refinement.py        one pass of the refinement, and how it looks
+detector.py          learn to restore, the score
+refinement.py        hide, restore, compare, uncover, and again
+restorer.py          what the detector asks of a restorer
 feature_restorer.py  restores hidden tokens of cached feature maps
 gaussian.py          the conditional Gaussian that does it
 pixel_restorer.py    restores hidden pixels, as in the paper
 network.py           the conditional autoencoder that does it
-painter.py           features to a picture for people to look at
+explanation.py       a pass as pictures
+picture.py           features to a picture for people to look at
 """
 
 from unmask.detectors.ssm.detector import SSM

@@ -1,53 +1,52 @@
-"""SSM on cached feature maps: hide tokens of a frozen network, restore them from the visible ones, see how far off."""
+"""SSM on cached feature maps: hide tokens of a frozen network, restore them from the visible ones, compare."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from unmask.detectors.ssm.gaussian import LEAST_RIDGE, ConditionalGaussian, fit_gaussian
-from unmask.detectors.ssm.painter import Painter, paint
+from unmask.detectors.ssm.picture import draw_picture, fit_picture_map
+from unmask.detectors.ssm.restorer import Encoded, Observe, Restorer
 from unmask.errors import SettingError
-from unmask.features.maps import CachedValue, Images
+from unmask.features.maps import CachedValue, FeatureMaps, Images
 from unmask.features.standard_maps import StandardMaps
 from unmask.features.subspace import Subspace
 from unmask.training.clock import Clock
-from unmask.training.trainer import Trainer, generator_for
+from unmask.training.trainer import Progress, Trainer, generator_for
 
 TOKEN_STRIDE = 16
 FOLDS = 4
-PAINTED = 100  # images that teach how features look
+PICTURES = 100  # images that the picture of features is fitted to
 MOST_IMAGES = 1000  # a Gram matrix of more takes minutes and changes little
+VALIDATION_IMAGES = 200
 
 
-class FeatureRestoration(nn.Module):
-    """Tokens of all levels of a backbone, and the Gaussian that restores them.
+class FeatureRestorer(Restorer):
+    """Tokens of all levels of a backbone, and the Gaussian that restores them. It takes no training steps.
 
     Args:
         backbone: name for `backbones.load`.
         image_size: pixels along a side.
         cells: sides of the masks' cells, in pixels.
-        variance_share: of the features' variance that the Gaussian keeps.
+        variance_share: share of the features' variance that the Gaussian keeps.
         rank: directions that it keeps, at the most.
-
-    Attributes:
-        side: tokens along a side; masks live on this grid.
-        cells: sides of the masks' cells, in tokens.
-        names: of the terms of the score, one a level.
 
     Raises:
         SettingError: the sizes do not fit the strides.
     """
 
+    repairs = False
     gaussian_mean: Tensor
     gaussian_basis: Tensor
     ridge: Tensor
-    brush: Tensor
+    picture_map: Tensor
 
     def __init__(
         self, backbone: str, image_size: int, *, cells: tuple[int, ...], variance_share: float, rank: int
@@ -70,78 +69,94 @@ class FeatureRestoration(nn.Module):
         self.register_buffer("gaussian_mean", torch.empty(0))
         self.register_buffer("gaussian_basis", torch.empty(0, dtype=torch.float16))
         self.register_buffer("ridge", torch.empty(0))
-        self.register_buffer("brush", torch.empty(0, dtype=torch.float16))
+        self.register_buffer("picture_map", torch.empty(0, dtype=torch.float16))
         self.gaussian = CachedValue(self._gaussian)
 
     # --- learning ---------------------------------------------------------------------------------------------------
 
-    def learn(self, images: Images, trainer: Trainer) -> None:
+    def fit(self, images: Images, trainer: Trainer, observe: Observe) -> list[Encoded]:
         """Encode all images once; fit a Gaussian to all of them, and one without each fold."""
-        self.maps.learn(images, trainer.training)
         order = torch.randperm(len(images), generator=generator_for(trainer.training.seed, "gaussian"))[:MOST_IMAGES]
-        self.vectors = torch.cat([self._vectors(self.maps.of(rows)) for rows in order.split(64)])
-        self.maps.forget()
-        fold = torch.arange(len(self.vectors)) % FOLDS
+        vectors = self._encode_all(images, order, trainer)
+        validation = self._fit_gaussians(vectors, trainer.training.progress)
+        self.picture_map = fit_picture_map(self._picture_pairs(images, order, vectors)).half()
+        return validation
+
+    def _encode_all(self, images: Images, order: Tensor, trainer: Trainer) -> Float[Tensor, "n d"]:
+        self.maps.fit(images, trainer.training)
+        cached = self.maps.cached
+        self.maps.release()
+        return torch.cat([self._vectors(self.maps.standardised(cached.maps_of(rows))) for rows in order.split(64)])
+
+    def _fit_gaussians(self, vectors: Float[Tensor, "n d"], progress: Progress) -> list[Encoded]:
+        """Fit the Gaussian of new images; the images of each fold are returned with one that was fitted without it."""
         clock = Clock(FOLDS + 1, math.inf)
 
-        def fitted_to(vectors: Tensor) -> tuple[Subspace, Tensor]:
-            found = fit_gaussian(vectors, self.variance_share, self.rank)
+        def fit_to(some: Tensor) -> tuple[Subspace, Tensor]:
+            found = fit_gaussian(some, self.variance_share, self.rank)
             clock.tick()
-            trainer.training.progress("gaussian", clock.done, clock.steps, clock.seconds_left())
+            progress("gaussian", clock.done, clock.steps, clock.seconds_left())
             return found
 
-        fitted = [fitted_to(self.vectors[fold != k]) for k in range(FOLDS)]
-        missed = [(x := self.vectors[fold == k]) - one.project(x) for k, (one, _) in enumerate(fitted)]
+        fold = torch.arange(len(vectors), device=vectors.device) % FOLDS
+        fitted = [fit_to(vectors[fold != k]) for k in range(FOLDS)]
+        missed = [(x := vectors[fold == k]) - one.project(x) for k, (one, _) in enumerate(fitted)]
         noise = torch.cat(missed).pow(2).mean()  # as of new images: a subspace's own images lie too close to it
-        self.folds = [ConditionalGaussian(one, _ridge(noise, v), self._layout()) for one, v in fitted]
-        whole, variances = fitted_to(self.vectors)
+        whole, variances = fit_to(vectors)
         self.gaussian_mean, self.gaussian_basis = whole.mean, whole.basis.half()
         self.ridge = _ridge(noise, variances)
-        painter = Painter()
-        for row, vector in zip(order[:PAINTED].tolist(), self.vectors, strict=False):
-            painter.add(self._tokens(vector[None]), images[row][None])
-        self.brush = painter.solved().half()
+        restorers = [ConditionalGaussian(one, _ridge(noise, v), self._layout()) for one, v in fitted]
+        return [
+            Encoded(part, partial(self.restore, gaussian))
+            for k, gaussian in enumerate(restorers)
+            for part in vectors[k::FOLDS][: VALIDATION_IMAGES // FOLDS].split(8)
+        ]
 
-    def unseen(self, most: int = 200) -> Iterator[tuple[ConditionalGaussian, Float[Tensor, "b d"]]]:
-        """Normal images, each with a Gaussian that was fitted without it."""
-        for k, gaussian in enumerate(self.folds):
-            for seen in self.vectors[k::FOLDS][: -(-most // FOLDS)].split(8):
-                yield gaussian, seen
-
-    def forget_images(self) -> None:
-        """Let go of what only learning needs."""
-        for name in ("vectors", "folds"):
-            self.__dict__.pop(name, None)
+    def _picture_pairs(
+        self, images: Images, order: Tensor, vectors: Float[Tensor, "n d"]
+    ) -> Iterator[tuple[Float[Tensor, "1 c g g"], Float[Tensor, "1 3 s s"]]]:
+        for row, vector in zip(order[:PICTURES].tolist(), vectors, strict=False):
+            yield self._tokens(vector[None]), images[row][None].to(vector.device)
 
     # --- hide, restore, compare -------------------------------------------------------------------------------------
 
-    def look(self, images: Float[Tensor, "b 3 s s"]) -> tuple[ConditionalGaussian, Float[Tensor, "b d"]]:
-        """What restores new images, and what it is to restore."""
-        return self.look_at(self.maps.features(images))
+    @property
+    def features(self) -> FeatureMaps:
+        """The frozen network whose maps are all that this restorer looks at."""
+        return self.maps.features
 
-    def look_at(self, maps: list[Tensor]) -> tuple[ConditionalGaussian, Float[Tensor, "b d"]]:
-        """The same of maps as the backbone gives them."""
-        return self.gaussian(self.gaussian_basis), self._vectors(self.maps.of_raw(maps))
+    def frozen(self) -> dict[str, str]:
+        """The backbone."""
+        return {self.maps.backbone.name: self.maps.backbone.checksum}
+
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Encoded:
+        """New images."""
+        return self.encode_maps(self.maps.features(images))
+
+    def encode_maps(self, maps: list[Tensor]) -> Encoded:
+        """The same for images whose maps are known already."""
+        gaussian = self.gaussian(self.gaussian_basis)
+        return Encoded(self._vectors(self.maps.standardised(maps)), partial(self.restore, gaussian))
 
     def restore(
-        self, gaussian: ConditionalGaussian, seen: Float[Tensor, "b d"], visible: Bool[Tensor, "b k n g g"]
+        self, gaussian: ConditionalGaussian, values: Float[Tensor, "b d"], visible: Bool[Tensor, "b k n g g"]
     ) -> Float[Tensor, "b k d"]:
         """R_k: each value as restored under the mask that hides it, and as it is where none of the n masks does."""
         shown = self._tokens_shown(visible)
         restored = torch.stack(
             [
                 gaussian(x[None], one.flatten(0, 1)[None])[0].unflatten(0, one.shape[:2])
-                for x, one in zip(seen, shown, strict=True)
+                for x, one in zip(values, shown, strict=True)
             ]
         )  # b k n d
         hidden = 1 - self._per_value(shown)
-        return (restored * hidden).sum(2) + seen[:, None] * (1 - hidden.sum(2))
+        return (restored * hidden).sum(2) + values[:, None] * (1 - hidden.sum(2))
 
-    def differ(
-        self, seen: Float[Tensor, "b d"], restored: Float[Tensor, "b k d"], weights: Float[Tensor, " k"]
+    def compare(
+        self, values: Float[Tensor, "b d"], restored: Float[Tensor, "b k d"], weights: Float[Tensor, " k"]
     ) -> tuple[Float[Tensor, "b t g g"], Float[Tensor, "b t g g"]]:
-        """Squared error of each level, in units of its variance on normal images: it is both A and the energy."""
-        error = torch.einsum("bkd,k->bd", (restored - seen[:, None]) ** 2, weights)
+        """Squared error of each level, in units of its variance on normal images, as errors and as squared errors."""
+        error = torch.einsum("bkd,k->bd", (restored - values[:, None]) ** 2, weights)
         maps = []
         for part, (side, channels) in zip(error.split(self._sizes(), dim=1), self.groups, strict=True):
             tokens = part.unflatten(1, (side * side, -1))  # b n c
@@ -149,9 +164,9 @@ class FeatureRestoration(nn.Module):
         fitted = torch.cat([F.interpolate(one[:, None], size=self.side, mode="bilinear") for one in maps], dim=1)
         return fitted, fitted
 
-    def picture(self, restored: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
-        """What restored features stand for: blurred, for they know no pixels."""
-        return paint(self._tokens(restored), self.brush.float())
+    def picture(self, restored: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 h w"]:
+        """A linear guess at the pixels of restored features; it is blurred."""
+        return draw_picture(self._tokens(restored), self.picture_map.float())
 
     # --- whole maps as vectors --------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -10,36 +10,57 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from unmask.detectors.ssm.network import STRIDE, ConditionalAutoencoder
+from unmask.detectors.ssm.restorer import Encoded, Observe, Restorer
 from unmask.errors import SettingError
 from unmask.features import backbones
-from unmask.features.maps import Images, encode
+from unmask.features.maps import FeatureStore, Images, encode
+from unmask.features.neighbours import sample_rows
 from unmask.training import losses
 from unmask.training.masking import MASKS, disjoint_masks
 from unmask.training.trainer import Trainer, generator_for
 
-ASIDE = 5  # every fifth image is not learned from: tau and the spread of the scores come from these
+VALIDATION_EVERY = 5  # every fifth image is not trained on: tau and the spread of the scores come from these
+VALIDATION_IMAGES = 50
 NAMES = {"pixels": ("gradients",), "features": ("features",), "both": ("gradients", "features")}
 
 
-class PixelRestoration(nn.Module):
+class Schedule(NamedTuple):
+    """How long and how fast the network is trained.
+
+    Attributes:
+        steps: least number of steps.
+        epochs: least number of passes over the images that are trained on.
+        batch: images of a step, each under all its masks.
+        lr: highest learning rate.
+    """
+
+    steps: int
+    epochs: float
+    batch: int
+    lr: float
+
+    def steps_for(self, n: int) -> int:
+        """Steps of a training on n images."""
+        return max(self.steps, round(self.epochs * n / self.batch))
+
+
+class PixelRestorer(Restorer):
     """The network, and how an image is compared with its restoration.
 
     Args:
         image_size: pixels along a side.
         cells: sides of the masks' cells, in pixels.
-        width: of the network; 1 is the paper.
-        mask_weight: of the mask's part in the loss.
+        width: width of the network; 1 is the paper.
+        mask_weight: weight of the predicted mask in the loss.
         score: "pixels" (MSGMS and squared error), "features" (of a frozen backbone), or "both".
         backbone: name for `backbones.load`, if features are compared.
-
-    Attributes:
-        side: of the grid that masks live on: pixels.
-        cells: sides of the masks' cells, in pixels.
-        names: of the terms of the score.
+        schedule: how long and how fast to train.
 
     Raises:
         SettingError: the size does not fit the strides.
     """
+
+    repairs = True
 
     def __init__(
         self,
@@ -50,6 +71,7 @@ class PixelRestoration(nn.Module):
         mask_weight: float,
         score: str,
         backbone: str,
+        schedule: Schedule,
     ) -> None:
         super().__init__()
         self.side, self.cells, self.score, self.names = image_size, cells, score, NAMES[score]
@@ -58,112 +80,94 @@ class PixelRestoration(nn.Module):
         if image_size % step:
             raise SettingError(f"image_size {image_size} does not fit the network; give a multiple of {step}")
         self.net = ConditionalAutoencoder(width).to(memory_format=torch.channels_last)
-        self.mask_weight = mask_weight
+        self.mask_weight, self.schedule = mask_weight, schedule
 
     # --- learning ---------------------------------------------------------------------------------------------------
 
-    def learn(
-        self,
-        images: Images,
-        trainer: Trainer,
-        *,
-        steps: int,
-        batch: int,
-        lr: float,
-        show: Callable[[int], None] | None = None,
-    ) -> None:
-        """Train on triplets (masked image, mask, original), one scale a step.
-
-        Args:
-            images: normal images.
-            trainer: of this fit.
-            steps: of the optimiser.
-            batch: images of a step, each under all its masks.
-            lr: highest learning rate.
-            show: see `Trainer.run`.
-        """
-        self.kept = encode(images, lambda stack: stack, stage="read", training=trainer.training)
-        learned = torch.arange(len(images))[torch.arange(len(images)) % ASIDE != 0]
-
-        def triplets(step: int) -> tuple[Tensor, Tensor]:
-            generator = generator_for(trainer.training.seed, "triplets", step)
-            cell = self.cells[int(torch.randint(len(self.cells), (), generator=generator))]
-            visible = disjoint_masks(self.side, cell, MASKS, generator)
-            rows = learned[torch.randint(len(learned), (batch,), generator=generator)]
-            return self.kept[rows].float(), visible.expand(batch, -1, -1, -1)
-
+    def fit(self, images: Images, trainer: Trainer, observe: Observe) -> list[Encoded]:
+        """Train on triplets (masked image, mask, original), one scale a step; every fifth image is set aside."""
+        cached = encode(images, lambda stack: stack, stage="read", training=trainer.training)
+        is_aside = torch.arange(len(images)) % VALIDATION_EVERY == 0
+        trained, aside = torch.arange(len(images))[~is_aside], torch.arange(len(images))[is_aside]
+        rows = aside[sample_rows(len(aside), VALIDATION_IMAGES, generator_for(trainer.training.seed, "validation"))]
+        validation = [Encoded(cached[part].float().to(trainer.device), self.restore) for part in rows.split(8)]
+        steps = self.schedule.steps_for(len(trained))
         trainer.run(
             "restoration",
             RestorationLoss(self.net, self.mask_weight),
-            triplets,
+            lambda step: self._triplets(cached, trained, step, trainer.training.seed),
             steps=steps,
-            lr=lr,
+            lr=self.schedule.lr,
             betas=(0.9, 0.999),
             weight_decay=1e-5,
-            show=show,
+            show=lambda step: observe(step, steps, validation),
         )
+        return validation
 
-    def unseen(self, most: int = 50) -> Iterator[tuple[ConditionalAutoencoder, Float[Tensor, "b 3 s s"]]]:
-        """Normal images that were not learned from."""
-        for rows in torch.arange(0, len(self.kept), ASIDE)[:most].split(8):
-            yield self.net, self.kept[rows].float()
-
-    def forget_images(self) -> None:
-        """Let go of what only learning needs."""
-        self.__dict__.pop("kept", None)
+    def _triplets(self, cached: FeatureStore, trained: Tensor, step: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Images, and the disjoint masks of one scale."""
+        generator, size = generator_for(seed, "triplets", step), self.schedule.batch
+        cell = self.cells[int(torch.randint(len(self.cells), (), generator=generator))]
+        visible = disjoint_masks(self.side, cell, MASKS, generator)
+        rows = trained[torch.randint(len(trained), (size,), generator=generator)]
+        return cached[rows].float(), visible.expand(size, -1, -1, -1)
 
     # --- hide, restore, compare -------------------------------------------------------------------------------------
 
-    def look(self, images: Float[Tensor, "b 3 s s"]) -> tuple[ConditionalAutoencoder, Float[Tensor, "b 3 s s"]]:
-        """What restores new images, and what it is to restore."""
-        return self.net, images
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Encoded:
+        """New images."""
+        return Encoded(images.to(self.device), self.restore)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.net.output.weight.device
 
     def restore(
-        self, net: ConditionalAutoencoder, seen: Float[Tensor, "b 3 s s"], visible: Bool[Tensor, "b k n s s"]
-    ) -> Float[Tensor, "b k 3 s s"]:
+        self, values: Float[Tensor, "b 3 h w"], visible: Bool[Tensor, "b k n h w"]
+    ) -> Float[Tensor, "b k 3 h w"]:
         """R_k = sum_i out_i (1 - M_i), and the image itself where no mask hides it.
 
         All masks and scales of an image go through the network as one batch.
         """
         restored = []
-        for image, masks in zip(seen, visible, strict=True):
+        for image, masks in zip(values, visible, strict=True):
             shown = masks.flatten(0, 1)[:, None].float()  # k*n 1 s s
-            out, _ = net(image * shown, shown)
+            out, _ = self.net(image * shown, shown)
             restored.append(_joined(image, out.unflatten(0, masks.shape[:2]), masks[:, :, None]))
         return torch.stack(restored)
 
-    def differ(
-        self, seen: Float[Tensor, "b 3 s s"], restored: Float[Tensor, "b k 3 s s"], weights: Float[Tensor, " k"]
-    ) -> tuple[Float[Tensor, "b t s s"], Float[Tensor, "b t s s"]]:
+    def compare(
+        self, values: Float[Tensor, "b 3 h w"], restored: Float[Tensor, "b k 3 h w"], weights: Float[Tensor, " k"]
+    ) -> tuple[Float[Tensor, "b t h w"], Float[Tensor, "b t h w"]]:
         """A = mean_k MSGMS and mean_k squared error; and the distance of the mean restoration's features, as both."""
         errors, squares = [], []
         if self.score != "features":
-            again = seen[:, None].expand_as(restored)
+            again = values[:, None].expand_as(restored)
             apart = losses.msgms_map(again.flatten(0, 1), restored.flatten(0, 1)).unflatten(0, restored.shape[:2])
             errors.append(torch.einsum("bkhw,k->bhw", apart, weights))
             squares.append((restored - again).pow(2).mean((1, 2)))
         if self.backbone is not None:
             mean = torch.einsum("bkchw,k->bchw", restored, weights)
-            apart = feature_distance(self.backbone(seen), self.backbone(mean.clamp(0, 1)), self.side)
+            apart = feature_distance(self.backbone(values), self.backbone(mean.clamp(0, 1)), self.side)
             errors.append(apart)
             squares.append(apart)
         return torch.stack(errors, dim=1), torch.stack(squares, dim=1)
 
-    def picture(self, restored: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 3 s s"]:
+    def picture(self, restored: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """The restored image, in [0, 1]."""
         return restored.clamp(0, 1)
 
-
-def n_learned(n: int) -> int:
-    """How many of n images are learned from."""
-    return n - len(range(0, n, ASIDE))
+    def frozen(self) -> dict[str, str]:
+        """The backbone that restorations are compared in, if there is one; the network itself is stored."""
+        return {} if self.backbone is None else {self.backbone.name: self.backbone.checksum}
 
 
 class RestorationLoss(nn.Module):
     """L = MSE(I, R) + MSGMS(I, R) + (1 - SSIM(I, R)) + w_mask * sum_i MSE(p_i, M_i), R = sum_i out_i (1 - M_i).
 
     Args:
-        net: restores, and predicts the masks p_i.
+        net: the network, which restores and predicts the masks p_i.
         mask_weight: w_mask.
     """
 

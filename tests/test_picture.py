@@ -3,20 +3,18 @@
 import torch
 from torch import Tensor
 
-from unmask.detectors.ssm.painter import Painter, paint
+from unmask.detectors.ssm.picture import draw_picture, fit_picture_map
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_painter_finds_a_linear_map() -> None:
+def test_the_linear_map_is_found_from_pairs() -> None:
     tokens, truth = normal(6, 5, 4, 4), 0.03 * normal(6, 48, seed=1)
     truth[-1] = 0.5
-    images = paint(tokens, truth)
-    painter = Painter()
-    painter.add(tokens[:4], images[:4])
-    painter.add(tokens[4:], images[4:])
+    images = draw_picture(tokens, truth)
+    found = fit_picture_map([(tokens[:4], images[:4]), (tokens[4:], images[4:])])
     assert images.shape == (6, 3, 16, 16)
-    torch.testing.assert_close(paint(tokens, painter.solved()), images, atol=0.02, rtol=0)
+    torch.testing.assert_close(draw_picture(tokens, found), images, atol=0.02, rtol=0)
     assert images.std() > 0.03

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tiny import SIZE, Textures, planted, texture
-from unmask.detectors.ssm import feature_restorer as feature_restoration
-from unmask.detectors.ssm.feature_restorer import FOLDS, FeatureRestoration
+from unmask.detectors.ssm import feature_restorer, pixel_restorer
+from unmask.detectors.ssm.feature_restorer import FOLDS, FeatureRestorer
 from unmask.detectors.ssm.gaussian import ConditionalGaussian, fit_gaussian
 from unmask.detectors.ssm.network import ConditionalAutoencoder
-from unmask.detectors.ssm.pixel_restorer import ASIDE, PixelRestoration, RestorationLoss, feature_distance
+from unmask.detectors.ssm.pixel_restorer import PixelRestorer, RestorationLoss, Schedule, feature_distance
+from unmask.detectors.ssm.restorer import Encoded, Restorer
 from unmask.errors import SettingError
 from unmask.features import backbones
 from unmask.features.subspace import Subspace, principal_subspace
@@ -43,8 +44,19 @@ def partition(side: int, cells: tuple[int, ...], seed: int = 0) -> Tensor:
     return torch.stack([disjoint_masks(side, cell, 3, generator) for cell in cells])
 
 
-def trainer() -> Trainer:
-    return Trainer(Training(device="cpu"), precise=True)
+def trainer(seed: int = 0) -> Trainer:
+    return Trainer(Training(seed=seed, device="cpu"), precise=True)
+
+
+def not_observed(step: int, steps: int, validation: Sequence[Encoded]) -> None:
+    raise AssertionError("nobody observes this training")
+
+
+def gaussian_of(restore: Any) -> ConditionalGaussian:
+    """What restores encoded images."""
+    (gaussian,) = restore.args
+    assert isinstance(gaussian, ConditionalGaussian)
+    return gaussian
 
 
 # --- the Gaussian -----------------------------------------------------------------------------------------------------
@@ -160,14 +172,14 @@ def in_three_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbones, "load", load)
 
 
-def features(size: int = SIZE, cells: tuple[int, ...] = (16, 32), n: int = 13) -> FeatureRestoration:
-    restoration = FeatureRestoration("tiny", size, cells=cells, variance_share=0.97, rank=8)
-    restoration.learn(Textures(n, size=size), trainer())
-    return restoration
+def features(size: int = SIZE, cells: tuple[int, ...] = (16, 32), n: int = 13) -> FeatureRestorer:
+    restorer = FeatureRestorer("tiny", size, cells=cells, variance_share=0.97, rank=8)
+    restorer.fit(Textures(n, size=size), trainer(), not_observed)
+    return restorer
 
 
 @pytest.fixture(scope="module")
-def restoration() -> FeatureRestoration:
+def restorer() -> FeatureRestorer:
     return features()
 
 
@@ -175,52 +187,52 @@ def new_images(n: int = 2, size: int = SIZE) -> Tensor:
     return torch.stack([planted(texture(500 + i, size)) for i in range(n)])
 
 
-def partly_shown(restoration: FeatureRestoration, b: int = 2) -> tuple[Tensor, Tensor]:
+def partly_shown(restorer: FeatureRestorer, b: int = 2) -> tuple[Tensor, Tensor]:
     """Masks of each image, and what none of them hides."""
-    side = restoration.side
+    side = restorer.side
     uncovered = shown(b, side // 2, side // 2, share=0.4).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    return partition(side, restoration.cells) | uncovered[:, None, None], uncovered
+    return partition(side, restorer.cells) | uncovered[:, None, None], uncovered
 
 
-def test_masks_live_on_tokens_of_16_pixels(restoration: FeatureRestoration) -> None:
-    assert (restoration.side, restoration.cells) == (4, (1, 2))
-    assert restoration.names == ("stride 8", "stride 16")
+def test_masks_live_on_tokens_of_16_pixels(restorer: FeatureRestorer) -> None:
+    assert (restorer.side, restorer.cells) == (4, (1, 2))
+    assert restorer.names == ("stride 8", "stride 16")
 
 
-def test_features_that_nothing_hides_are_the_images_own(restoration: FeatureRestoration) -> None:
-    model, seen = restoration.look(new_images())
-    visible, uncovered = partly_shown(restoration)
-    apart = restoration.restore(model, seen, visible) - seen[:, None]  # b k d
+def test_features_that_nothing_hides_are_the_images_own(restorer: FeatureRestorer) -> None:
+    values, restore = restorer.encode(new_images())
+    visible, uncovered = partly_shown(restorer)
+    apart = restore(values, visible) - values[:, None]  # b k d
     values = uncovered.flatten(1).repeat_interleave(8 + 16, 1)[:, None].expand_as(apart)
     assert (apart[values] == 0).all()
     assert (apart[~values].abs() > 0).float().mean() > 0.9
 
 
-def test_everything_visible_is_no_error(restoration: FeatureRestoration) -> None:
-    model, seen = restoration.look(new_images())
-    restored = restoration.restore(model, seen, torch.ones(2, 2, 3, 4, 4, dtype=torch.bool))
-    errors, squares = restoration.differ(seen, restored, torch.tensor([0.5, 0.5]))
+def test_everything_visible_is_no_error(restorer: FeatureRestorer) -> None:
+    values, restore = restorer.encode(new_images())
+    restored = restore(values, torch.ones(2, 2, 3, 4, 4, dtype=torch.bool))
+    errors, squares = restorer.compare(values, restored, torch.tensor([0.5, 0.5]))
     assert torch.equal(errors, torch.zeros(2, 2, 4, 4))
     assert torch.equal(squares, torch.zeros(2, 2, 4, 4))
 
 
-def test_a_token_is_restored_without_looking_at_it(restoration: FeatureRestoration) -> None:
-    model, seen = restoration.look(new_images(1))
+def test_a_token_is_restored_without_looking_at_it(restorer: FeatureRestorer) -> None:
+    values, restore = restorer.encode(new_images(1))
     visible = partition(4, (1, 2))[None]
-    before = restoration.restore(model, seen, visible)
+    before = restore(values, visible)
     for token in range(16):
         own = slice(24 * token, 24 * token + 24)
-        other = seen.clone()
+        other = values.clone()
         other[:, own] += 1
-        after = restoration.restore(model, other, visible)
+        after = restore(other, visible)
         torch.testing.assert_close(after[..., own], before[..., own])
         assert not torch.allclose(after, before)  # it is evidence for the others
 
 
 def test_masks_hide_every_token_of_every_level_once(monkeypatch: pytest.MonkeyPatch) -> None:
     in_three_levels(monkeypatch)
-    restoration = features(128, (32, 64))
-    model, seen = restoration.look(new_images(1, 128))
+    restorer = features(128, (32, 64))
+    values, restore = restorer.encode(new_images(1, 128))
     asked, call = [], ConditionalGaussian.__call__
 
     def spy(self: ConditionalGaussian, vectors: Tensor, visible: Tensor) -> Tensor:
@@ -229,30 +241,30 @@ def test_masks_hide_every_token_of_every_level_once(monkeypatch: pytest.MonkeyPa
         return restored
 
     monkeypatch.setattr(ConditionalGaussian, "__call__", spy)
-    restored = restoration.restore(model, seen, partition(8, (2, 4))[None])
+    restored = restore(values, partition(8, (2, 4))[None])
     monkeypatch.undo()
     hidden = 1 - torch.cat(asked).reshape(2, 3, 8 * 8 + 4 * 4)
     assert torch.equal(hidden.sum(1), torch.ones(2, 80))
-    assert (restored != seen[:, None]).all()
+    assert (restored != values[:, None]).all()
 
 
 def test_every_value_is_restored_under_the_mask_that_hides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coarse token of 2 x 2 tokens counts as hidden where any of these is."""
     in_three_levels(monkeypatch)
-    restoration = features(128, (32, 64))
-    model, seen = restoration.look(new_images(2, 128))
+    restorer = features(128, (32, 64))
+    values, restore = restorer.encode(new_images(2, 128))
     uncovered = shown(2, 8, 8, share=0.6)  # of single tokens: most coarse ones are visible in part
     visible = partition(8, (2, 4)) | uncovered[:, None, None]
-    found = restoration.restore(model, seen, visible)
+    found = restore(values, visible)
     for b in range(2):
         for k in range(2):
-            expected = seen[b].clone()
+            expected = values[b].clone()
             for mask in visible[b, k]:
                 coarse = mask.unflatten(0, (4, 2)).unflatten(2, (4, 2)).all(3).all(1)
                 tokens = torch.cat([mask.flatten(), coarse.flatten()])
-                out = model(seen[b : b + 1], tokens[None, None].float())[0, 0]
-                values = torch.cat([tokens[:64].repeat_interleave(10), tokens[64:].repeat_interleave(5)])
-                expected = torch.where(values, expected, out)
+                out = gaussian_of(restore)(values[b : b + 1], tokens[None, None].float())[0, 0]
+                shown_values = torch.cat([tokens[:64].repeat_interleave(10), tokens[64:].repeat_interleave(5)])
+                expected = torch.where(shown_values, expected, out)
             torch.testing.assert_close(found[b, k], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -265,15 +277,15 @@ def enlarged(grid: np.ndarray, side: int) -> np.ndarray:
 
 def test_errors_are_the_mean_square_of_standard_features(monkeypatch: pytest.MonkeyPatch) -> None:
     in_three_levels(monkeypatch)
-    restoration = features(128, (32, 64))
+    restorer = features(128, (32, 64))
     images, again = new_images(2, 128), torch.stack([texture(600 + i, 128) for i in range(4)])
     weights = torch.tensor([0.3, 0.7])
     own, other = (
         [F.avg_pool2d(x, x.shape[-1] // side).double().numpy() for x, side in zip(levels, (8, 8, 4), strict=True)]
-        for levels in (restoration.maps(images), restoration.maps(again))
+        for levels in (restorer.maps(images), restorer.maps(again))
     )
-    _, seen = restoration.look(images)
-    errors, squares = restoration.differ(seen, restoration.look(again)[1].unflatten(0, (2, 2)), weights)
+    values, _ = restorer.encode(images)
+    errors, squares = restorer.compare(values, restorer.encode(again).values.unflatten(0, (2, 2)), weights)
     assert torch.equal(errors, squares)
     for level in range(3):
         for b in range(2):
@@ -286,17 +298,17 @@ def test_errors_are_the_mean_square_of_standard_features(monkeypatch: pytest.Mon
 def test_cells_that_cut_a_feature_are_refused(cells: tuple[int, ...]) -> None:
     wrong = next(cell for cell in cells if cell % 16)
     with pytest.raises(SettingError, match=rf"cell of {wrong} pixels .*multiples of 16") as refusal:
-        FeatureRestoration("tiny", SIZE, cells=cells, variance_share=0.9, rank=8)
+        FeatureRestorer("tiny", SIZE, cells=cells, variance_share=0.9, rank=8)
     assert "\n" not in str(refusal.value)
 
 
 def test_cells_must_hold_the_coarsest_feature(monkeypatch: pytest.MonkeyPatch) -> None:
     in_three_levels(monkeypatch)
     with pytest.raises(SettingError, match=r"cell of 16 pixels .*multiples of 32"):
-        FeatureRestoration("tiny", 128, cells=(16, 32), variance_share=0.9, rank=8)
+        FeatureRestorer("tiny", 128, cells=(16, 32), variance_share=0.9, rank=8)
 
 
-def test_each_normal_image_is_looked_at_once_by_a_gaussian_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_normal_image_is_validated_once_by_a_gaussian_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[tuple[Tensor, Tensor]] = []  # mean, and the vectors it was fitted to
 
     def spy(vectors: Tensor, share: float, most: int) -> tuple[Subspace, Tensor]:
@@ -304,49 +316,61 @@ def test_each_normal_image_is_looked_at_once_by_a_gaussian_without_it(monkeypatc
         fits.append((fitted[0].mean, vectors))
         return fitted
 
-    monkeypatch.setattr(feature_restoration, "fit_gaussian", spy)
-    restoration = features(n=13)
-    everything = restoration.look(torch.stack(Textures(13).images))[1]
-    seen_of_all = []
-    for model, seen in restoration.unseen():
-        learned = next(vectors for mean, vectors in fits if mean is model.mean)
-        assert len(learned) in (13 - 4, 13 - 3)
-        assert torch.cdist(seen, learned).min() > 0.1
-        seen_of_all.append(seen)
-    nearest = torch.cdist(torch.cat(seen_of_all), everything).min(1)
-    assert nearest.values.max() < 0.01  # kept in half precision
+    monkeypatch.setattr(feature_restorer, "fit_gaussian", spy)
+    restorer = FeatureRestorer("tiny", SIZE, cells=(16, 32), variance_share=0.97, rank=8)
+    validation = restorer.fit(Textures(13), trainer(), not_observed)
+    everything = restorer.encode(torch.stack(Textures(13).images)).values
+    all_values = []
+    for values, restore in validation:
+        trained = next(vectors for mean, vectors in fits if mean is gaussian_of(restore).mean)
+        assert len(trained) in (13 - 4, 13 - 3)
+        assert torch.cdist(values, trained).min() > 0.1
+        all_values.append(values)
+    nearest = torch.cdist(torch.cat(all_values), everything).min(1)
+    assert nearest.values.max() < 0.01  # cached in half precision
     assert sorted(nearest.indices.tolist()) == list(range(13))
     assert len(fits) == FOLDS + 1
     assert fits[-1][1].shape == everything.shape  # new images are restored by what all images taught
 
 
-def test_no_more_normal_images_are_looked_at_than_asked(restoration: FeatureRestoration) -> None:
-    assert sum(len(seen) for _, seen in restoration.unseen(most=8)) == 8
+def test_no_more_normal_images_are_validated_than_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_restorer, "VALIDATION_IMAGES", 8)
+    restorer = FeatureRestorer("tiny", SIZE, cells=(16, 32), variance_share=0.97, rank=8)
+    assert sum(len(values) for values, _ in restorer.fit(Textures(13), trainer(), not_observed)) == 8
 
 
-def test_normal_images_are_forgotten() -> None:
-    restoration = features(n=8)
-    before = restoration.look(new_images())[1]
-    restoration.forget_images()
-    assert not hasattr(restoration, "vectors")
-    assert not hasattr(restoration, "folds")
-    assert torch.equal(restoration.look(new_images())[1], before)
+@pytest.mark.parametrize("kind", ["features", "pixels"])
+def test_a_fit_leaves_nothing_behind_but_what_it_learned(kind: str) -> None:
+    """No images, no maps and no folds stay in the restorer; a second fit needs nothing of the first."""
+    restorer: Restorer = features(n=8) if kind == "features" else pixels()
+    before = {*vars(restorer), *restorer._buffers}
+    restorer.train().requires_grad_(True)
+    restorer.fit(Textures(9), trainer(), not_observed)
+    assert {*vars(restorer), *restorer._buffers} == before
+    assert "cached" not in {name for module in restorer.modules() for name in vars(module)}
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------------
 
 
-def pixels(score: str = "pixels", **more: Any) -> PixelRestoration:
+def pixels(score: str = "pixels", **more: Any) -> PixelRestorer:
     """In eval mode; its norms are not the identity."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        options: dict[str, Any] = {"cells": (4, 8), "width": 0.0625, "mask_weight": 1.0, "backbone": "tiny", **more}
-        restoration = PixelRestoration(SIZE, score=score, **options)
-    for module in restoration.net.modules():
+        options: dict[str, Any] = {
+            "cells": (4, 8),
+            "width": 0.0625,
+            "mask_weight": 1.0,
+            "backbone": "tiny",
+            "schedule": Schedule(steps=2, epochs=0.0, batch=2, lr=0.01),
+            **more,
+        }
+        restorer = PixelRestorer(SIZE, score=score, **options)
+    for module in restorer.net.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.weight, 1.5)
             nn.init.constant_(module.bias, 0.2)
-    return restoration.eval().requires_grad_(False)
+    return restorer.eval().requires_grad_(False)
 
 
 def naive_restoration(net: ConditionalAutoencoder, image: Tensor, masks: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -371,32 +395,32 @@ def counted(net: ConditionalAutoencoder) -> list[int]:
 
 
 def test_a_pixel_is_restored_under_the_mask_that_hides_it() -> None:
-    restoration, images, masks = pixels(), new_images(), partition(SIZE, (4, 8, 16))
-    net, seen = restoration.look(images)
-    found = restoration.restore(net, seen, masks.expand(2, -1, -1, -1, -1))
+    restorer, images, masks = pixels(), new_images(), partition(SIZE, (4, 8, 16))
+    values, restore = restorer.encode(images)
+    found = restore(values, masks.expand(2, -1, -1, -1, -1))
     for b in range(2):
         for k in range(3):
-            expected, _ = naive_restoration(net, images[b], masks[k])
+            expected, _ = naive_restoration(restorer.net, images[b], masks[k])
             torch.testing.assert_close(found[b, k], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_pixels_that_nothing_hides_are_the_images_own() -> None:
-    restoration, images = pixels(), new_images()
-    net, seen = restoration.look(images)
+    restorer, images = pixels(), new_images()
+    values, restore = restorer.encode(images)
     uncovered = shown(2, 4, 4).repeat_interleave(16, 1).repeat_interleave(16, 2)
     visible = partition(SIZE, (4, 8)) | uncovered[:, None, None]
-    found = restoration.restore(net, seen, visible)
+    found = restore(values, visible)
     for b in range(2):
         for k in range(2):
-            expected = naive_restoration(net, images[b], visible[b, k])[0] + images[b] * uncovered[b]
+            expected = naive_restoration(restorer.net, images[b], visible[b, k])[0] + images[b] * uncovered[b]
             torch.testing.assert_close(found[b, k], expected, rtol=1e-4, atol=1e-4)
             assert torch.equal(found[b, k][:, uncovered[b]], images[b][:, uncovered[b]])
 
 
 def test_all_masks_of_an_image_go_through_the_network_at_once() -> None:
-    restoration = pixels()
-    sizes = counted(restoration.net)
-    restoration.restore(restoration.net, new_images(2), partition(SIZE, (4, 8, 16)).expand(2, -1, -1, -1, -1))
+    restorer = pixels()
+    sizes = counted(restorer.net)
+    restorer.restore(new_images(2), partition(SIZE, (4, 8, 16)).expand(2, -1, -1, -1, -1))
     assert sizes == [9, 9]
 
 
@@ -420,7 +444,7 @@ def test_the_loss_is_the_sum_of_its_four_parts(mask_weight: float) -> None:
     assert sizes == [6]
 
 
-def test_every_fifth_image_is_never_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_fifth_image_is_never_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     images = Textures(12)
     for i in range(12):
         images.images[i] = torch.full((3, SIZE, SIZE), i / 16)  # exact in half precision
@@ -441,23 +465,36 @@ def test_every_fifth_image_is_never_learned_from(monkeypatch: pytest.MonkeyPatch
             sides.append(8 if bool(((whole == 0) | (whole == 1)).all()) else 4)
 
     monkeypatch.setattr(Trainer, "run", run)
-    restoration = pixels(mask_weight=0.5)
-    restoration.learn(images, trainer(), steps=40, batch=3, lr=0.01)
-    learned = {round(16 * image.mean().item()) for image in torch.cat(shown_images)}
-    aside = {round(16 * image.mean().item()) for _, part in restoration.unseen() for image in part}
+    restorer = pixels(mask_weight=0.5, schedule=Schedule(steps=40, epochs=0.0, batch=3, lr=0.01))
+    validation = restorer.fit(images, trainer(), not_observed)
+    trained = {round(16 * image.mean().item()) for image in torch.cat(shown_images)}
+    aside = {round(16 * image.mean().item()) for part, _ in validation for image in part}
     assert aside == {0, 5, 10}
-    assert learned == set(range(12)) - aside
-    assert ASIDE == 5
+    assert trained == set(range(12)) - aside
     assert min(sides.count(4), sides.count(8)) > 8, "each scale has its turn"
     assert (said["steps"], said["lr"], said["weight_decay"], said["weight"]) == (40, 0.01, 1e-5, 0.5)
-    restoration.forget_images()
-    assert not hasattr(restoration, "kept")
+
+
+def test_validation_images_are_drawn_by_the_seed_and_not_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixel_restorer, "VALIDATION_IMAGES", 2)
+    images = Textures(31)
+    for i in range(31):
+        images.images[i] = torch.full((3, SIZE, SIZE), i / 32)
+
+    def drawn(seed: int) -> set[int]:
+        validation = pixels().requires_grad_(True).fit(images, trainer(seed), not_observed)
+        return {round(32 * image.mean().item()) for values, _ in validation for image in values}
+
+    sets = [drawn(seed) for seed in range(4)]
+    assert all(len(one) == 2 and all(i % 5 == 0 for i in one) for one in sets)
+    assert drawn(0) == sets[0]
+    assert len({tuple(sorted(one)) for one in sets}) > 1
 
 
 def test_pixels_are_compared_by_msgms_and_by_squares() -> None:
-    restoration, images = pixels(), new_images()
+    restorer, images = pixels(), new_images()
     restored = (images[:, None] + 0.1 * normal(2, 2, 3, SIZE, SIZE)).clamp(0, 1)
-    errors, squares = restoration.differ(images, restored, torch.tensor([0.2, 0.8]))
+    errors, squares = restorer.compare(images, restored, torch.tensor([0.2, 0.8]))
     for b in range(2):
         apart = [losses.msgms_map(images[b : b + 1], restored[b, k][None])[0] for k in range(2)]
         torch.testing.assert_close(errors[b, 0], 0.2 * apart[0] + 0.8 * apart[1], rtol=1e-4, atol=1e-5)
@@ -468,7 +505,7 @@ def test_pixels_are_compared_by_msgms_and_by_squares() -> None:
 def test_both_terms_are_those_of_either_alone() -> None:
     images, restored = new_images(), normal(2, 2, 3, SIZE, SIZE).abs().clamp(0, 1)
     weights = torch.tensor([0.2, 0.8])
-    both, grey, deep = (pixels(score).differ(images, restored, weights) for score in ("both", "pixels", "features"))
+    both, grey, deep = (pixels(score).compare(images, restored, weights) for score in ("both", "pixels", "features"))
     for two, one, other in zip(both, grey, deep, strict=True):
         assert torch.equal(two, torch.cat([one, other], dim=1))
     assert pixels("both").names == pixels("pixels").names + pixels("features").names
@@ -495,6 +532,7 @@ def test_feature_distance_is_one_less_the_cosine() -> None:
 
 
 def test_a_size_that_does_not_fit_the_network_is_refused() -> None:
+    schedule = Schedule(steps=1, epochs=0.0, batch=1, lr=0.1)
     with pytest.raises(SettingError, match=r"image_size 40 .*multiple of 16") as refusal:
-        PixelRestoration(40, cells=(4,), width=0.0625, mask_weight=1, score="pixels", backbone="tiny")
+        PixelRestorer(40, cells=(4,), width=0.0625, mask_weight=1.0, score="pixels", backbone="tiny", schedule=schedule)
     assert "\n" not in str(refusal.value)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
-from unmask.detectors.isstad import damage as synthesis
-from unmask.detectors.isstad.damage import cut_paste, damage_image, object_box, scar
+from unmask.detectors.isstad import damage as image_damage
+from unmask.detectors.isstad.damage import damage_image, object_box
 from unmask.detectors.isstad.feature_damage import AREA, Kind, damage_features
 from unmask.errors import SettingError
-
-Damage = Callable[[torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
-IMAGE_DAMAGE = [damage_image, cut_paste, scar]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -31,11 +27,10 @@ def picture(h: int = 64, w: int = 80) -> torch.Tensor:
 # --- images ---
 
 
-@pytest.mark.parametrize("damage", IMAGE_DAMAGE)
-def test_the_seed_alone_decides(damage: Damage) -> None:
+def test_the_seed_alone_decides() -> None:
     image, state = picture(), torch.get_rng_state()
     kept = image.clone()
-    results = [damage(image, seeded(seed)) for seed in (1, 1, 2)]
+    results = [damage_image(image, seeded(seed)) for seed in (1, 1, 2)]
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
     assert not torch.equal(results[0][1], results[2][1])
@@ -43,11 +38,10 @@ def test_the_seed_alone_decides(damage: Damage) -> None:
     assert torch.equal(image, kept)
 
 
-@pytest.mark.parametrize("damage", IMAGE_DAMAGE)
-def test_the_mask_is_where_the_image_changed(damage: Damage) -> None:
+def test_the_mask_is_where_the_image_changed() -> None:
     image, some = picture(), 0
     for seed in range(40):
-        damaged, mask = damage(image, seeded(seed))
+        damaged, mask = damage_image(image, seeded(seed))
         assert torch.equal((damaged != image).any(0), mask)
         assert damaged.min() >= 0
         assert damaged.max() <= 1
@@ -65,7 +59,7 @@ def test_shapes_stay_in_their_box() -> None:
 
 
 def test_shapes_are_at_least_ten_pixels_wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthesis, "_other_version", lambda image, generator: 1 - image)
+    monkeypatch.setattr(image_damage, "_other_version", lambda image, generator: 1 - image)
     image = torch.zeros(3, 100, 100)
     areas = []
     for seed in range(100):
@@ -92,7 +86,7 @@ def test_a_box_outside_the_image_is_refused(box: tuple[int, int, int, int]) -> N
 def test_all_kinds_of_filling_come_up() -> None:
     """Grey, mirrored, noise and colour leave different traces of one image."""
     image = picture()
-    versions = [synthesis._other_version(image, seeded(seed)) for seed in range(80)]
+    versions = [image_damage._other_version(image, seeded(seed)) for seed in range(80)]
     grey = sum(bool((v[0] == v[1]).all()) for v in versions)
     mirrored = sum(any(torch.equal(v, image.flip(axes)) for axes in ((1,), (2,), (1, 2))) for v in versions)
     smooth = sum(bool(v.diff(dim=2).abs().amax() < 0.02) for v in versions)
@@ -101,7 +95,7 @@ def test_all_kinds_of_filling_come_up() -> None:
 
 
 def test_an_image_without_colour_made_grey_is_called_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthesis, "_other_version", synthesis._grey)
+    monkeypatch.setattr(image_damage, "_other_version", image_damage._grey)
     image = picture().mean(0, keepdim=True).repeat(3, 1, 1)
     damaged, mask = damage_image(image, seeded())
     assert torch.equal(damaged, image)
@@ -124,7 +118,7 @@ def test_otsu_parts_the_pixels_as_trying_all_levels_does() -> None:
         levels = np.concatenate([random.normal(70, spread, 300), random.normal(180, spread, 500)])
         levels = levels.round().clip(0, 255).astype(int).reshape(20, 40)
         grey = ((levels + 0.5) / 256).astype(np.float32)
-        np.testing.assert_array_equal(grey >= synthesis._otsu(grey), levels > naive_otsu(levels))
+        np.testing.assert_array_equal(grey >= image_damage._otsu(grey), levels > naive_otsu(levels))
 
 
 @pytest.mark.parametrize("dark", [True, False])
@@ -160,40 +154,9 @@ def test_without_an_object_the_box_is_the_image(case: str) -> None:
     assert object_box(image) == (0, 0, 60, 60)
 
 
-def test_cut_paste_has_the_papers_areas_and_aspects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthesis, "_jitter", lambda patch, strength, generator: 1 - patch)
-    image = torch.zeros(3, 128, 128)
-    areas, aspects = [], []
-    for seed in range(300):
-        mask = cut_paste(image, seeded(seed))[1]
-        height, width = mask.any(1).sum().item(), mask.any(0).sum().item()
-        assert mask.sum() == height * width
-        areas.append(height * width / 128**2)
-        aspects.append(width / height)
-    assert 0.018 < min(areas) < 0.03 < 0.14 < max(areas) < 0.155
-    assert 0.28 < min(aspects) < 0.35 < 2.9 < max(aspects) < 3.5
-    assert np.mean(np.array(aspects) > 1) == pytest.approx(0.5, abs=5 * math.sqrt(0.25 / 300))
-
-
-def test_scars_have_the_papers_sizes_and_are_turned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthesis, "_jitter", lambda patch, strength, generator: patch + 0.5)
-    image = torch.full((3, 100, 100), 0.5)
-    areas, filled = [], []
-    for seed in range(200):
-        mask = scar(image, seeded(seed))[1]
-        height, width = mask.any(1).sum().item(), mask.any(0).sum().item()
-        assert max(height, width) <= math.ceil(math.hypot(16, 25)) + 1
-        areas.append(mask.sum().item())
-        filled.append(areas[-1] / (height * width))
-    assert 15 <= min(areas) < 50
-    assert 300 < max(areas) <= 420
-    assert np.mean(np.array(filled) < 0.8) > 0.5  # a turned strip does not fill its box
-
-
-@pytest.mark.parametrize("damage", IMAGE_DAMAGE)
-def test_images_smaller_than_the_damage_do_not_fail(damage: Damage) -> None:
+def test_images_smaller_than_the_damage_do_not_fail() -> None:
     for seed in range(20):
-        damaged, mask = damage(picture(6, 9), seeded(seed))
+        damaged, mask = damage_image(picture(6, 9), seeded(seed))
         assert damaged.shape == (3, 6, 9)
         assert mask.shape == (6, 9)
 
