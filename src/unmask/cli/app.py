@@ -74,7 +74,8 @@ def fit(
     split = loaded(source, seed)
     with needs_torch(), progress_bars() as progress:
         from unmask.inspection.inspector import Inspector
-        from unmask.training.trainer import Training, is_main_process
+        from unmask.training.devices import is_main_process
+        from unmask.training.trainer import Training
 
         checkpoints, limit = _checkpoints(output, resume), _bytes(max_memory)
         training = Training(
@@ -279,9 +280,7 @@ def _megabytes(path: Path) -> float:
 def _checkpoints(output: Path, resume: bool) -> Path:
     """The folder that lives beside a model file until it is finished."""
     folder = output.with_name(f"{output.name}.partial")
-    if resume and not folder.exists():
-        note(f"Note: there is no {folder} to go on from; starting from the beginning")
-    elif folder.exists() and not resume:
+    if folder.exists() and not resume:
         note(f"Note: {folder} is left of an interrupted fit; this one starts afresh, --resume would go on")
     return folder
 

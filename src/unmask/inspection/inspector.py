@@ -20,7 +20,7 @@ from torch import Tensor
 import unmask
 from unmask.detectors import Detector, build, find, make
 from unmask.errors import ImageError, ModelFileError
-from unmask.features.maps import check_memory
+from unmask.features.store import check_memory
 from unmask.imaging import images
 from unmask.imaging.tiling import Framed, Framing, region_of
 from unmask.inspection import model_file as modelfile
@@ -126,6 +126,7 @@ class Inspector(Judge):
         place = {} if region is None else region_of(region)
         framing = Framing(made.image_size, resize=resize, tile=tile, overlap=overlap, **place)
         training = training or Training()
+        made.check_training(training)
         check_memory(training)
         start = time.monotonic()
         _check_readable([*normals, *held_out], framing, training)
@@ -210,8 +211,8 @@ def _check_readable(paths: Sequence[Path], framing: Framing, training: Training)
 def said(detector: Detector, squares: Float[np.ndarray, "b 3 s s"]) -> ArrayPrediction:
     """A detector's prediction, in NumPy."""
     prediction = detector.predict(torch.from_numpy(squares))
-    restored = None if prediction.restored is None else prediction.restored.numpy()
-    return ArrayPrediction(prediction.maps.numpy(), prediction.scores.numpy(), restored)
+    restored = None if prediction.restored is None else prediction.restored.cpu().numpy()
+    return ArrayPrediction(prediction.maps.cpu().numpy(), prediction.scores.cpu().numpy(), restored)
 
 
 def _calibrate(
