@@ -159,7 +159,7 @@ class Fuse(Detector):
             maps = torch.cat([one.maps[:, ::STEP, ::STEP].flatten() for one in predictions])
             scores = torch.cat([one.scores for one in predictions])
             for kind, values in enumerate((maps, scores)):
-                low[kind, i], high[kind, i] = torch.quantile(values, values.new_tensor([LOW, HIGH[kind]]))
+                low[kind, i], high[kind, i] = torch.quantile(values, torch.tensor([LOW, HIGH[kind]]).to(values))
         self.set_buffers(low=low, high=torch.maximum(high, low + 1e-6))
 
     # --- the score ----------------------------------------------------------------------------------------------------

@@ -54,17 +54,18 @@ def greedy_coreset(
         chosen = chosen + fresh
         spent = time.monotonic() - start
         progress("coreset", len(chosen), size, spent / len(chosen) * (size - len(chosen)))
-    return torch.tensor(chosen, device=vectors.device)
+    return torch.tensor(chosen).to(vectors.device)
 
 
 def _shrink(distances: Tensor, vectors: Tensor, squares: Tensor, fresh: list[int]) -> None:
     """Bring the squared distances to the nearest chosen vector up to date, in place."""
-    columns, offsets = vectors[fresh].T, squares[fresh]
+    chosen = torch.tensor(fresh).to(vectors.device)
+    columns, offsets = vectors[chosen].T, squares[chosen]
     for start in range(0, len(vectors), ROWS):
         rows = slice(start, start + ROWS)
         nearest = (offsets - 2 * vectors[rows] @ columns).amin(1) + squares[rows]
         torch.minimum(distances[rows], nearest, out=distances[rows])
-    distances[fresh] = 0
+    distances[chosen] = 0
 
 
 def _farthest(distances: Tensor, vectors: Tensor, squares: Tensor, most: int) -> list[int]:
