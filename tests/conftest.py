@@ -11,6 +11,10 @@ from jaxtyping import install_import_hook
 
 install_import_hook("unmask", "typechecker.check")
 
+from fake_device import fake_device  # noqa: E402 - before the first backward pass, and after the hook
+
+__all__ = ["fake_device"]
+
 REAL = Path(__file__).parents[2] / "shared" / "data"
 
 

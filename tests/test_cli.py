@@ -88,9 +88,10 @@ def test_fit_says_what_it_did(run: Run, weave: Path, tmp_path: Path) -> None:
     assert facts["params"]["decoder_dim"] == FEATURES["decoder_dim"]
 
 
+@pytest.mark.filterwarnings("default:there is no checkpoint")
 def test_an_interrupted_fit_is_noticed(run: Run, weave: Path, tmp_path: Path) -> None:
     path, partial = tmp_path / "a.unmask", tmp_path / "a.unmask.partial"
-    assert "starting from the beginning" in run("fit", weave, "-o", path, *QUICK, "--resume").err
+    assert "the fit starts from the beginning" in run("fit", weave, "-o", path, *QUICK, "--resume").err
     partial.mkdir()
     (partial / "stage_1.checkpoint").write_text("damaged")
     one_line(run("fit", weave, "-o", path, *QUICK, "--resume"), "stage_1.checkpoint cannot be read", "delete it")
@@ -207,7 +208,7 @@ def test_explain_wants_a_report(run: Run, model: Path, pictures: Path) -> None:
 def test_a_detector_without_steps_is_noticed(
     run: Run, model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ISSTAD, "explain", Detector.explain)
+    monkeypatch.setattr(ISSTAD, "_explain", Detector._explain)
     said = run("inspect", model, pictures, "-o", tmp_path / "report", "--explain")
     assert said.code == 0
     assert "Note: isstad has no steps" in said.err

@@ -17,7 +17,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
 from tiny import FEATURES, FRE, FUSE, PATCHCORE, PROTOAD, SIZE, Textures, planted, texture
-from unmask.detectors import build, find, fre, make
+from unmask.detectors import Detector, build, find, fre, make
 from unmask.detectors.fuse import ASIDE, Fuse
 from unmask.detectors.patchcore import PatchCore
 from unmask.errors import SettingError
@@ -77,11 +77,12 @@ def patches(detector: Any, images: Tensor) -> np.ndarray:
 
 
 def assert_says(detector: Any, images: Tensor, grids: np.ndarray, tolerance: float = 1e-4) -> None:
-    """A detector's maps and scores are those of these grids: smoothed, then read."""
+    """A detector's maps and scores are those of these grids: the maps smoothed, the scores as `score_from` has it."""
     said = detector.predict(images)
     sigma = detector.smoothing * grids.shape[-1] / SIZE
     smooth = np.stack([ndimage.gaussian_filter(one, sigma, mode="nearest", truncate=3) for one in grids])
-    ordered = np.sort(smooth.reshape(len(grids), -1), axis=1)[:, ::-1]
+    scored = grids if getattr(detector, "score_from", "smoothed") == "raw" else smooth
+    ordered = np.sort(scored.reshape(len(grids), -1), axis=1)[:, ::-1]
     scores = ordered[:, : max(1, round(detector.peak * ordered.shape[1]))].mean(1)
     maps = F.interpolate(torch.from_numpy(smooth)[:, None], size=SIZE, mode="bilinear")[:, 0]
     scale = float(smooth.max())
@@ -115,13 +116,46 @@ def test_patchcore_is_the_distance_to_the_nearest(levels: tuple[int, ...], smoot
     assert_says(detector, images, np.stack(found).reshape(3, detector.grid, detector.grid), tolerance=1e-3)
 
 
-def test_the_paper_s_score_is_the_largest_distance() -> None:
-    detector: Any = build(find("patchcore"), "paper", {**PATCHCORE, "coreset": 0.1, "smoothing": 0.0})
+@pytest.mark.parametrize("smoothing", [4.0, 20.0])
+def test_patchcore_s_paper_scores_by_the_largest_raw_distance(smoothing: float) -> None:
+    """Equation 6: the map is smoothed, the score is not."""
+    detector: Any = build(find("patchcore"), "paper", {**PATCHCORE, "coreset": 0.1, "smoothing": smoothing})
     detector.fit(Textures(8), CPU)
     images = new_images()
     bank = detector.bank.double()
     expected = [torch.cdist(torch.from_numpy(one), bank).amin(1).max() for one in patches(detector, images)]
-    torch.testing.assert_close(detector.predict(images).scores.double(), torch.stack(expected), rtol=1e-3, atol=1e-4)
+    found = detector.predict(images)
+    torch.testing.assert_close(found.scores.double(), torch.stack(expected), rtol=1e-3, atol=1e-4)
+    assert (found.scores > 1.02 * found.maps.amax((1, 2))).all()
+
+
+def test_protoad_s_paper_scores_by_the_largest_raw_distance() -> None:
+    detector: Any = build(find("protoad"), "paper", PROTOAD)
+    detector.fit(Textures(8), CPU)
+    images = new_images()
+    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in patches(detector, images)]
+    expected = [1 - (one @ detector.kernels.double().numpy().T).max(1).min() for one in unit]
+    found = detector.predict(images)
+    torch.testing.assert_close(found.scores.double(), torch.tensor(expected).double(), rtol=1e-3, atol=1e-5)
+    assert (found.scores > 1.02 * found.maps.amax((1, 2))).all()
+
+
+def test_one_far_patch_decides_the_raw_score_alone() -> None:
+    """By hand: a bank of (0, ...), and patches at distance 0 but for one at 3."""
+    raw, smoothed = (
+        build(find("patchcore"), "paper", {"backbone": "tiny", "image_size": SIZE, "levels": (2,), "score_from": name})
+        for name in ("raw", "smoothed")
+    )
+    maps = torch.zeros(1, 8, 8, 8)
+    maps[0, 0, 3:6, 2:5] = 3.0  # only the cell in the middle has a 3 x 3 mean of 3
+    for detector in (raw, smoothed):
+        detector.set_buffers(bank=torch.zeros(1, 8).half(), fitted=torch.ones(()).byte())
+    assert raw.score_maps([maps]).scores.item() == pytest.approx(3.0)
+    kernel = np.exp(-0.5 * (np.arange(-2, 3) / 0.5) ** 2)  # 4 pixels are half a cell; three sigmas are two cells
+    kernel /= kernel.sum()
+    cells = np.array([1, 2, 3, 2, 1]) @ kernel / 3
+    assert smoothed.score_maps([maps]).scores.item() == pytest.approx(3 * cells**2, rel=1e-5)
+    assert torch.equal(raw.score_maps([maps]).maps, smoothed.score_maps([maps]).maps)
 
 
 @pytest.mark.parametrize("selection", ["greedy", "random"])
@@ -262,19 +296,16 @@ def pooled(maps: np.ndarray, pool: int) -> np.ndarray:
     return maps.reshape(b, c, h // pool, pool, w // pool, pool).mean((3, 5))
 
 
-def standard_rows() -> np.ndarray:
-    normal = kept_maps(3, Textures(20).images)
-    standard = (normal - normal.mean((0, 2, 3), keepdims=True)) / normal.std((0, 2, 3), keepdims=True).clip(1e-3)
-    return pooled(standard, 2).reshape(20, -1)
-
-
-def fre_grids(levels: tuple[int, ...], pool: int, share: float, train: list[Tensor], new: list[Tensor]) -> np.ndarray:
+def fre_grids(
+    levels: tuple[int, ...], pool: int, share: float, train: list[Tensor], new: list[Tensor], *, standard: bool = True
+) -> np.ndarray:
     """Reconstruction errors of scikit-learn's PCA: each level's mean square, cell by cell, and the levels' mean."""
     vectors: dict[str, list[np.ndarray]] = {"train": [], "new": []}
     shapes = []
     for level in levels:
         normal = kept_maps(level, train)
         mean, std = normal.mean((0, 2, 3), keepdims=True), normal.std((0, 2, 3), keepdims=True).clip(1e-3)
+        mean, std = (mean, std) if standard else (np.zeros(1), np.ones(1))
         for name, images in (("train", train), ("new", new)):
             small = pooled((kept_maps(level, images) - mean) / std, pool)
             vectors[name].append(small.reshape(len(images), -1) / math.sqrt(small[0].size))
@@ -301,13 +332,23 @@ def test_fre_is_what_a_pca_cannot_express(levels: tuple[int, ...], pool: int, sm
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
-def test_the_paper_s_score_is_the_total(share: float) -> None:
+def test_fre_s_paper_is_a_pca_of_the_map_as_it_is(share: float) -> None:
+    """One layer, pooled, its channels not standardised; the score is the total error over the number of values."""
     detector: Any = build(find("fre"), "paper", {"backbone": "tiny", "image_size": SIZE, "variance_share": share})
     detector.fit(Textures(20), CPU)
     images = new_images()
-    expected = fre_grids((3,), 2, share, Textures(20).images, list(images)).mean((1, 2))
-    torch.testing.assert_close(detector.predict(images).scores.double(), torch.from_numpy(expected), rtol=1e-2, atol=0)
-    assert detector.basis.shape[1] == PCA(n_components=share, svd_solver="full").fit(standard_rows()).n_components_
+    train, new = (pooled(kept_maps(3, some), 2).reshape(len(some), -1) for some in (Textures(20).images, list(images)))
+    pca = PCA(n_components=share, svd_solver="full").fit(train)
+    assert detector.basis.shape[1] == pca.n_components_
+    totals = ((new - pca.inverse_transform(pca.transform(new))) ** 2).sum(1)
+    torch.testing.assert_close(
+        detector.predict(images).scores.double(), torch.from_numpy(totals / train.shape[1]), rtol=1e-2, atol=0
+    )
+    grids = fre_grids((3,), 2, share, Textures(20).images, list(images), standard=False)
+    assert_says(detector, images, grids, tolerance=5e-3)
+    standard = make("fre", "fast", {**FRE, "levels": (3,), "variance_share": share})
+    standard.fit(Textures(20), CPU)
+    assert not torch.equal(standard.get_buffer("standard.std0"), torch.ones(16, 1, 1))
 
 
 def test_fre_knows_its_own_images_by_heart() -> None:
@@ -524,13 +565,13 @@ def test_scales_come_from_images_that_the_parts_had_not_seen(monkeypatch: pytest
     """Each part by itself, fitted to four fifths, asked about the fifth."""
     images = Textures(23)
     shown: list[list[int]] = []
-    fit = fre.FRE.fit
+    fit = fre.FRE.fit_checked
 
     def watched(self: fre.FRE, some: Any, training: Training) -> None:
         shown.append([next(i for i, one in enumerate(images.images) if one is some[k]) for k in range(len(some))])
         fit(self, some, training)
 
-    monkeypatch.setattr(fre.FRE, "fit", watched)
+    monkeypatch.setattr(fre.FRE, "fit_checked", watched)
     detector = fitted("fuse", THREE, images)
     monkeypatch.undo()
     first, last = shown
@@ -644,22 +685,24 @@ def test_parts_see_only_their_levels(three: Any) -> None:
 def test_parts_have_their_share_of_the_time_and_their_own_checkpoints(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
+    """Two of the three train in steps, and every part is fitted twice."""
     given: list[Training] = []
-    fit = fre.FRE.fit
+    fit = Detector.fit_checked
 
-    def watched(self: fre.FRE, some: Any, training: Training) -> None:
-        given.append(training)
+    def watched(self: Detector, some: Any, training: Training) -> None:
+        if not isinstance(self, Fuse):
+            given.append(training)
         fit(self, some, training)
 
-    monkeypatch.setattr(fre.FRE, "fit", watched)
-    training = Training(seed=3, device="cpu", max_minutes=12, checkpoints=tmp_path, identity="this fit")
-    fitted("fre+fre+fre", {"backbone": "tiny", "image_size": SIZE}, training=training)
-    assert [one.max_minutes for one in given] == [2.0] * 6
+    monkeypatch.setattr(Detector, "fit_checked", watched)
+    training = Training(seed=3, device="cpu", max_minutes=12, checkpoints=tmp_path / "own", identity="this fit")
+    fitted("isstad+fre+isstad", {"backbone": "tiny", "image_size": SIZE, **ISSTAD}, training=training)
+    assert [one.max_minutes for one in given] == [3.0] * 6
     assert {one.seed for one in given} == {3}
     assert len({one.checkpoints for one in given}) == 6
-    assert {one.checkpoints.parent for one in given if one.checkpoints} == {tmp_path}
-    assert len({one.identity for one in given}) == 6
-    assert all("this fit" in one.identity for one in given)
+    assert {one.checkpoints.parent for one in given if one.checkpoints} == {tmp_path / "own"}
+    assert {one.identity for one in given} == {"this fit"}
+    assert {one.scratch for one in given} == {tmp_path}, "not inside the checkpoints"
     given.clear()
     fitted("fre", {"backbone": "tiny", "image_size": SIZE})
     assert (given[0].max_minutes, given[0].checkpoints) == (None, None)

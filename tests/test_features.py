@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,21 +11,8 @@ from torch import Tensor
 
 from tiny import SIZE, Textures, run_python, texture
 from unmask.errors import SettingError
-from unmask.features import maps as features
 from unmask.features.backbones import Backbone
-from unmask.features.maps import (
-    MEMORY_LIMIT,
-    WORKING_MEMORY,
-    CachedImages,
-    CachedMaps,
-    CachedValue,
-    FeatureMaps,
-    FeatureStore,
-    batches,
-    check_memory,
-    encode,
-    memory_left,
-)
+from unmask.features.maps import CachedImages, CachedMaps, CachedValue, FeatureMaps, batches, encode
 from unmask.training.trainer import Training
 
 N = 19  # no multiple of a batch
@@ -74,109 +59,6 @@ def images() -> Textures:
 @pytest.fixture(scope="module")
 def kept(images: Textures) -> CachedMaps:
     return FeatureMaps("tiny", SIZE, (2, 3)).cache(images, CPU)
-
-
-# --- arrays in memory or in a file ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
-
-
-def filled(values: Tensor, limit: int) -> FeatureStore:
-    kept = FeatureStore(tuple(values.shape), limit)
-    for start in (8, 0, 16):
-        kept.put(start, values[start : start + 8])
-    return kept
-
-
-@pytest.mark.parametrize("shape", [(20, 7), (20, 3, 64, 64)])
-def test_memory_and_file_hold_the_same(shape: tuple[int, ...], folder: Path) -> None:
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).half()
-    in_memory, in_file = filled(values, values.nbytes), filled(values, values.nbytes - 1)
-    assert (in_memory.mapped is None, in_file.mapped is None) == (True, False), "the limit is in bytes"
-    for kept in (in_memory, in_file):
-        assert len(kept) == 20
-        for some in (rows(0), rows(19, 3, 3, 0), torch.arange(20)):
-            for _ in range(2):  # the pages have left the memory meanwhile
-                assert torch.equal(kept[some], values[some])
-
-
-def test_what_is_taken_out_is_a_copy() -> None:
-    for limit in (0, 10**6):
-        kept = filled(torch.ones(20, 7).half(), limit)
-        kept[rows(1, 2)].zero_()
-        assert kept[torch.arange(20)].min() == 1
-
-
-def open_files() -> int:
-    folder = Path("/proc/self/fd")
-    return len(list(folder.iterdir())) if folder.is_dir() else 0
-
-
-def test_the_file_goes_with_what_needed_it(folder: Path) -> None:
-    before = open_files()
-    kept = filled(torch.ones(20, 7).half(), limit=0)
-    assert list(folder.iterdir()) == [], "it has no name, so that a killed process leaves nothing"
-    del kept
-    assert list(folder.iterdir()) == []
-    assert open_files() <= before
-
-
-def test_the_file_is_where_temporary_files_belong(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(folder / "missing"))
-    with pytest.raises(FileNotFoundError):
-        FeatureStore((20, 7), limit=0)
-    assert FeatureStore((20, 7), limit=280).mapped is None, "none is needed"
-
-
-# --- how much may stay in memory --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What the process says it uses; change the only item."""
-    bytes_used = [300_000_000]
-
-    class Process:
-        def memory_info(self) -> Any:
-            return type("info", (), {"rss": bytes_used[0] + 7_000_000, "shared": 7_000_000})
-
-    monkeypatch.setattr(features.psutil, "Process", Process)
-    return bytes_used
-
-
-def test_memory_that_is_left(used: list[int]) -> None:
-    assert memory_left(Training()) == MEMORY_LIMIT
-    assert memory_left(Training(max_memory=2_000_000_000)) == 1_700_000_000 - WORKING_MEMORY
-    used[0] += 500_000_000
-    assert memory_left(Training(max_memory=2_000_000_000)) == 1_200_000_000 - WORKING_MEMORY
-    assert memory_left(Training(max_memory=100)) == 0, "and never less"
-
-
-def test_less_memory_than_the_program_takes_is_one_line(used: list[int]) -> None:
-    least = used[0] + WORKING_MEMORY
-    check_memory(Training())
-    check_memory(Training(max_memory=least))
-    with pytest.raises(SettingError, match=r"max-memory 450 MB is less .* give 500 MB or more") as caught:
-        check_memory(Training(max_memory=450_000_000))
-    assert "\n" not in str(caught.value)
-    used[0] += 1
-    with pytest.raises(SettingError):
-        check_memory(Training(max_memory=least))
-
-
-def test_a_low_limit_sends_the_same_features_to_a_file(used: list[int], folder: Path, images: Textures) -> None:
-    needed = 2 * N * (8 * 8 * 8 + 16 * 4 * 4)
-    maps = FeatureMaps("tiny", SIZE, (2, 3))
-    at = {limit: Training(device="cpu", max_memory=used[0] + WORKING_MEMORY + limit) for limit in (needed, needed - 1)}
-    in_memory, in_file = maps.cache(images, at[needed]), maps.cache(images, at[needed - 1])
-    assert (in_memory.flat.mapped is None, in_file.flat.mapped is None) == (True, False)
-    for mine, other in zip(in_memory.maps_of(torch.arange(N)), in_file.maps_of(torch.arange(N)), strict=True):
-        assert torch.equal(mine, other)
-    assert list(folder.iterdir()) == []
 
 
 # --- encoding ---------------------------------------------------------------------------------------------------------

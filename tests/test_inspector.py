@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def test_pictures_come_first_and_maps_are_heat_over_the_image() -> None:
 def test_a_detector_without_steps_explains_nothing(
     inspector: Inspector, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(inspector.detector), "explain", Detector.explain)
+    monkeypatch.setattr(type(inspector.detector), "_explain", Detector._explain)
     assert [result.explanation for result in inspector.inspect_many(paths[:3], explain=True)] == [(), (), ()]
 
 
@@ -233,7 +234,7 @@ def test_a_wrong_setting_is_told_before_the_training(paths: list[Path], wrong: d
 
 def test_a_checkpoint_of_other_images_is_refused(paths: list[Path], tmp_path: Path) -> None:
     training = Training(device="cpu", checkpoints=tmp_path, resume=True)
-    train(paths[:10], paths[20:], training=training)
+    train(paths[:10], paths[20:], training=replace(training, resume=False))
     with pytest.raises(SettingError, match="other images or settings"):
         train(paths[:11], paths[20:], training=training)
     with pytest.raises(SettingError, match="other images or settings"):

@@ -1,13 +1,8 @@
-"""The loop learns, stops when told, goes on where it stopped, and does the same on two processes as on one."""
+"""The loop learns, ends in time, and does the same on two processes as on one."""
 
 import math
-import signal
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tiny import FEATURES, PIXELS, SSM_PIXELS, Textures, environment, run_python, write_textures
-from unmask.datasets import load
-from unmask.detectors import Detector, build, find
-from unmask.errors import ModelFileError, SettingError, TrainingStopped
-from unmask.imaging.tiling import Framing
-from unmask.inspection.inspector import ImageFiles
-from unmask.inspection.model_file import read
+from tiny import FEATURES, PIXELS, SSM_PIXELS, Textures, run_python
+from unmask.detectors import Detector, build, find, make
+from unmask.errors import SettingError
 from unmask.training.clock import schedule
 from unmask.training.trainer import Trainer, Training, generator_for
 
@@ -61,14 +52,6 @@ def cpu(**more: Any) -> Training:
 
 def weights(module: nn.Module) -> Tensor:
     return torch.cat([value.detach().flatten().float() for value in module.state_dict().values()])
-
-
-def interrupt_at(step: int) -> Callable[[str, int, int, float], None]:
-    def progress(stage: str, done: int, total: int, seconds_left: float) -> None:
-        if (stage, done) == ("stage 1", step):
-            signal.raise_signal(signal.SIGINT)
-
-    return progress
 
 
 # --- the loop --------------------------------------------------------------------------------------------------------
@@ -166,92 +149,11 @@ def test_nothing_is_said_that_was_not_asked(capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr() == ("", "")
 
 
-# --- stopping and going on -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stop", [1, 13, 29])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stop: int) -> None:
-    training = cpu(checkpoints=tmp_path)
-    with pytest.raises(TrainingStopped, match=f"step {stop} of 30.*--resume"):
-        learn(replace(training, progress=interrupt_at(stop)))
-    resumed = learn(replace(training, resume=True))
-    assert len(resumed.losses) == 30 - stop
-    assert torch.equal(weights(resumed), weights(learn(cpu())))
-
-
-def test_without_resume_a_checkpoint_is_not_used(tmp_path: Path) -> None:
-    with pytest.raises(TrainingStopped):
-        learn(cpu(checkpoints=tmp_path, progress=interrupt_at(3)))
-    assert len(learn(cpu(checkpoints=tmp_path)).losses) == 30
-
-
-def test_a_fresh_fit_discards_what_another_left_and_nothing_else(tmp_path: Path) -> None:
-    for name in ("stage_2.checkpoint", "notes.txt", "weights.pt"):
-        (tmp_path / name).write_text("")
-    Trainer(cpu(checkpoints=tmp_path, resume=True))
-    assert len(list(tmp_path.iterdir())) == 3
-    Trainer(cpu(checkpoints=tmp_path))
-    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "weights.pt"}
-
-
-def test_a_finished_stage_is_not_repeated(tmp_path: Path) -> None:
-    first = learn(cpu(checkpoints=tmp_path))
-    again = learn(cpu(checkpoints=tmp_path, resume=True))
-    assert again.losses == []
-    assert torch.equal(weights(again), weights(first))
-
-
-def test_an_interruption_without_checkpoints_says_that_nothing_is_kept() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(TrainingStopped, match="nothing is kept"):
-        learn(cpu(progress=interrupt_at(2)))
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
-    learn(cpu(checkpoints=tmp_path, identity="these images"))
-    with pytest.raises(SettingError, match="other images or settings"):
-        learn(cpu(checkpoints=tmp_path, identity="those images", resume=True))
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None], ids=["empty", "foreign", "cut"])
-def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, content: bytes | None) -> None:
-    learn(cpu(checkpoints=tmp_path))
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-200] if content is None else content)
-    with pytest.raises(ModelFileError, match="delete it") as caught:
-        learn(cpu(checkpoints=tmp_path, resume=True))
-    assert "\n" not in str(caught.value)
-
-
 def fit(settings: dict[str, Any], training: Training, name: str = "isstad") -> Detector:
-    detector = build(find(name), "fast", settings)
+    detector = make(name, "fast", settings)
     with warnings.catch_warnings(action="ignore"):
         detector.fit(Textures(12), training)
     return detector
-
-
-def test_a_detector_s_fit_resumes_exactly(tmp_path: Path) -> None:
-    def interrupt(stage: str, done: int, total: int, seconds_left: float) -> None:
-        if (stage, done) == ("stage 2", 2):
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(TrainingStopped, match="stage 2 at step 2 of 4"):
-        fit(BOTH[0], cpu(checkpoints=tmp_path, progress=interrupt))
-    resumed, whole = fit(BOTH[0], cpu(checkpoints=tmp_path, resume=True)).learned(), fit(BOTH[0], cpu()).learned()
-    assert all(torch.equal(resumed[key], value) for key, value in whole.items())
-
-
-def test_ssm_s_fit_resumes_exactly(tmp_path: Path) -> None:
-    def interrupt(stage: str, done: int, total: int, seconds_left: float) -> None:
-        if (stage, done) == ("restoration", 2):
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(TrainingStopped, match="restoration at step 2 of 3"):
-        fit(SSM_PIXELS, cpu(checkpoints=tmp_path, progress=interrupt), "ssm")
-    resumed = fit(SSM_PIXELS, cpu(checkpoints=tmp_path, resume=True), "ssm").learned()
-    whole = fit(SSM_PIXELS, cpu(), "ssm").learned()
-    assert all(torch.equal(resumed[key], value) for key, value in whole.items())
 
 
 def test_a_precise_trainer_uses_no_bfloat16() -> None:
@@ -268,56 +170,6 @@ def test_a_precise_trainer_uses_no_bfloat16() -> None:
 
     Trainer(cpu(), precise=True).run("spy", Spy(), lambda step: (torch.ones(2, 2),), steps=1, lr=0.1)
     assert seen == [(torch.float32, torch.float32)]
-
-
-KILLABLE = """
-import sys, time
-from unmask.cli import app as cli
-from unmask.training import trainer as training
-
-take = training.Trainer._mine
-training.Trainer._mine = lambda self, part: (time.sleep(0.1), take(self, part))[1]
-training.CHECKPOINT_SECONDS = 0.0
-cli.main()
-"""
-
-
-def test_a_killed_fit_goes_on_and_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    write_textures(tmp_path / "good", 24)
-    steps = {**FEATURES, "stage1_steps": 3, "stage2_steps": 12}
-    settings = [part for key, value in steps.items() for part in ("--set", f"{key}={value}")]
-    command = [
-        "fit",
-        "good",
-        "-o",
-        "killed.unmask",
-        "--detector",
-        "isstad",
-        "--device",
-        "cpu",
-        "--false-alarm-rate",
-        "0.5",
-        *settings,
-    ]
-    victim = subprocess.Popen(
-        [sys.executable, "-c", KILLABLE, *command], env=environment(), cwd=tmp_path, stderr=subprocess.DEVNULL
-    )
-    checkpoint = tmp_path / "killed.unmask.partial" / "stage_2.checkpoint"
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists() and victim.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    victim.kill()
-    assert victim.wait(10) == -signal.SIGKILL, "it was killed in the middle"
-    assert 0 < torch.load(checkpoint, weights_only=True)["step"] < 12
-    resumed = run_python("-m", "unmask", *command, "--resume", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert not checkpoint.parent.exists()
-    split = load(tmp_path / "good")
-    whole = build(find("isstad"), "fast", steps)
-    whole.fit(ImageFiles(split.normals, Framing(whole.image_size)), cpu())
-    _, found = read(tmp_path / "killed.unmask")
-    for key, value in whole.learned().items():
-        torch.testing.assert_close(torch.from_numpy(found[key]), value)
 
 
 # --- two processes ---------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def fit(
     run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
     split = load_dataset(source, seed, group)
     with needs_torch(), progress_bars() as progress:
-        from unmask.training.trainer import is_main_process
+        from unmask.training.devices import is_main_process
 
         training = _training(output, progress, run)
         inspector = _fitted(split, training, {**chosen, **reading, "false_alarm_rate": false_alarm_rate})
@@ -101,9 +101,7 @@ def _training(output: Path, progress: Any, run: dict[str, Any]) -> Training:
     from unmask.training.trainer import Training
 
     folder = output.with_name(f"{output.name}.partial")
-    if run["resume"] and not folder.exists():
-        note(f"Note: there is no {folder} to go on from; starting from the beginning")
-    elif folder.exists() and not run["resume"]:
+    if folder.exists() and not run["resume"]:
         note(f"Note: {folder} is left of an interrupted fit; this one starts afresh, --resume would go on")
     return Training(**run, checkpoints=folder, progress=progress)
 

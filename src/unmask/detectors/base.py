@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from unmask.detectors.settings import converted, settings_of
 from unmask.errors import ModelFileError, NotFittedError, SettingError
 from unmask.features.maps import FeatureMaps, Images
+from unmask.training.checkpoints import Checkpoints
 from unmask.training.trainer import Training
 from unmask.types import Prediction, Step
 
@@ -28,6 +29,8 @@ class Detector(nn.Module):
         paper: where it comes from.
         presets: named settings; "fast" is the default on a CPU.
         least_images: the fewest images that it can learn from.
+        trains_in_steps: whether a fit is a training in steps; only there do a time limit, several devices and a resumed
+            fit mean anything.
         image_size: height and width of the images it takes, in pixels.
         maps: the frozen network whose maps are all that it looks at; None where it looks at pixels.
     """
@@ -35,51 +38,82 @@ class Detector(nn.Module):
     name: ClassVar[str]
     paper: ClassVar[str] = ""
     presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": {}}
-    least_images: ClassVar[int] = 1
+    least_images: int = 1
+    trains_in_steps: bool = False
     image_size: int
     maps: FeatureMaps | None
+    fitted: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.maps = None
         self.register_buffer("fitted", torch.tensor(0, dtype=torch.uint8))
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; `to` moves it."""
+        return self.fitted.device
+
     def fit(self, images: Images, training: Training | None = None) -> None:
         """Learn from normal images; a second call forgets the first.
 
         Args:
             images: n normal images of image_size x image_size.
-            training: seed, devices, time limit, checkpoints, progress; None = the defaults of `Training`.
+            training: seed, device, time limit, checkpoints, progress; None = the defaults of `Training`.
 
         Raises:
-            SettingError: too few images for this detector.
+            SettingError: too few images for this detector, or an option of the training that has no effect on it.
             TrainingStopped: interrupted; with checkpoints, the fit can be resumed.
         """
+        training = training or Training()
+        self.check_training(training)
         if len(images) < self.least_images:
             wanted = f"{self.name} needs at least {self.least_images} normal images to learn from"
             raise SettingError(f"{wanted}, got {len(images)}; give more")
-        self._fit(images, training or Training())
+        Checkpoints(training.checkpoints, training.identity, resume=training.resume).prepare()
+        self.fit_checked(images, training)
+
+    def check_training(self, training: Training) -> None:
+        """Raise SettingError if this machine lacks the device, or an option would have no effect on this detector."""
+        _ = training.torch_device
+        options = {
+            "devices": training.devices > 1,
+            "nodes": training.nodes > 1,
+            "max-minutes": training.max_minutes is not None,
+            "resume": training.resume,
+        }
+        if not self.trains_in_steps and (given := [name for name, is_given in options.items() if is_given]):
+            raise SettingError(f"{self.name} does not train in steps, so {given[0]} has no effect on it; leave it out")
+
+    def fit_checked(self, images: Images, training: Training) -> None:
+        """Learn on the device of the training, once `fit` has checked the options; a fusion's parts begin here."""
+        self.to(training.torch_device)
+        self._fit(images, training)
+        self.to(training.torch_device).eval()
         self.mark_fitted()
 
     def predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
         """Score images.
 
         Args:
-            images: RGB in [0, 1], image_size x image_size.
+            images: RGB in [0, 1], image_size x image_size, on any device.
+
+        Returns:
+            Maps and scores on the device of the detector.
 
         Raises:
             NotFittedError: fit or restore comes first.
         """
         self.check_fitted()
         with torch.inference_mode():
-            return self._predict(images)
+            return self._predict(images.to(self.device))
 
     def _fit(self, images: Images, training: Training) -> None:
-        """Learn from enough normal images; see `fit`."""
+        """Learn from enough normal images on the device of the detector; see `fit`."""
         raise NotImplementedError
 
     def _predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
-        """Score images once fitted; see `predict`."""
+        """Score images on the device of the detector; see `predict`."""
         assert self.maps is not None, "a detector without maps has a _predict of its own"  # noqa: S101
         return self.score_maps(self.maps(images))
 
@@ -92,17 +126,25 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def explain(self, images: Float[Tensor, "b 3 s s"]) -> list[list[Step]]:
-        """Tell for each image the steps that led to its map, for people to watch; none, where a detector has none.
+        """For each image, the steps that led to its map, to be shown to people; none, where a detector has none.
 
-        It is a second look, which may be slower than `predict` and changes nothing.
+        It may be slower than `predict`, and changes nothing.
 
         Args:
-            images: RGB in [0, 1], image_size x image_size.
+            images: RGB in [0, 1], image_size x image_size, on any device.
+
+        Returns:
+            The steps of each image, on the CPU.
 
         Raises:
             NotFittedError: fit or restore comes first.
         """
         self.check_fitted()
+        with torch.inference_mode():
+            return [[_on_cpu(step) for step in steps] for steps in self._explain(images.to(self.device))]
+
+    def _explain(self, images: Float[Tensor, "b 3 s s"]) -> list[list[Step]]:
+        """The steps of each image, on the device of the detector; see `explain`."""
         return [[] for _ in images]
 
     def not_exportable(self) -> str:
@@ -115,10 +157,10 @@ class Detector(nn.Module):
 
     def frozen(self) -> dict[str, str]:
         """Name and checksum of pre-trained weights that are used as they are; they are named in a file, not stored."""
-        return {}
+        return {} if self.maps is None else {self.maps.backbone.name: self.maps.backbone.checksum}
 
     def learned(self) -> dict[str, Tensor]:
-        """All tensors that `restore` needs: everything but frozen, named weights."""
+        """All tensors that `restore` needs, on the CPU: everything but frozen, named weights."""
         self.check_fitted()
         return {key: value.detach().cpu() for key, value in self.state_dict().items() if not _is_frozen(key)}
 
@@ -131,20 +173,29 @@ class Detector(nn.Module):
         expected = {key for key in self.state_dict() if not _is_frozen(key)}
         if wrong := sorted(expected ^ set(tensors)):
             raise ModelFileError(f"the file's tensors are not those of {self.name}: {', '.join(wrong[:3])}; fit again")
+        for key, value in tensors.items():
+            self._check_shape(key, value)
         buffers = dict(self.named_buffers())
         for key, value in tensors.items():
-            room = buffers[key] if key in buffers else self.get_parameter(key).data
-            grows = key in buffers and (room.dim() != 2 or room.shape[1] == value.shape[-1])  # (0, c) fixes c
-            if grows:
-                room.resize_(value.shape)
-            elif room.shape != value.shape:
-                raise ModelFileError(f"tensor {key} is {tuple(value.shape)}, expected {tuple(room.shape)}; fit again")
-            room.copy_(value)
+            if key in buffers:
+                owner, _, name = key.rpartition(".")
+                setattr(self.get_submodule(owner), name, value.to(buffers[key], copy=True))
+            else:
+                self.get_parameter(key).data.copy_(value)
         return self.eval()
+
+    def _check_shape(self, key: str, value: Tensor) -> None:
+        """Raise ModelFileError unless a tensor fits; of a buffer (n, c), n may differ, and of another any size."""
+        expected = self.state_dict()[key]
+        is_buffer = key not in dict(self.named_parameters())
+        grows = is_buffer and (expected.dim() != 2 or expected.shape[1] == value.shape[-1])
+        if not grows and expected.shape != value.shape:
+            wanted = f"tensor {key} is {tuple(value.shape)}, expected {tuple(expected.shape)}"
+            raise ModelFileError(f"{wanted}; fit again")
 
     def mark_fitted(self) -> None:
         """Allow `predict`: all that it needs has been learned."""
-        self.set_buffers(fitted=torch.tensor(1, dtype=torch.uint8))
+        self.set_buffers(fitted=torch.ones_like(self.fitted))
 
     def check_fitted(self) -> None:
         """Raise NotFittedError before the first fit."""
@@ -154,9 +205,14 @@ class Detector(nn.Module):
             )
 
     def set_buffers(self, **buffers: Tensor) -> None:
-        """Set buffers to new values of any shape."""
+        """Set buffers to new values of any shape, on the device of the detector."""
         for key, value in buffers.items():
-            setattr(self, key, value.detach().clone())
+            setattr(self, key, value.detach().to(self.device, copy=True))
+
+
+def _on_cpu(step: Step) -> Step:
+    pictures = {caption: picture.cpu() for caption, picture in step.pictures.items()}
+    return Step(step.title, pictures, {caption: one.cpu() for caption, one in step.maps.items()})
 
 
 def _is_frozen(key: str) -> bool:

@@ -5,7 +5,8 @@
 3. What the principal subspace cannot express of a new image is the anomaly: summed over the channels it is the map, in
    total the score (3.3, eq. 3 and 4).
 
-Several layers may be judged together; each channel is then standardised, and each layer counts the same.
+Beyond the paper, several layers may be judged together, each with the same weight, and each channel may be
+standardised.
 """
 
 from __future__ import annotations
@@ -31,21 +32,23 @@ from unmask.types import Prediction
 
 LEAST_IMAGES = 4
 FAST: dict[str, Any] = {}
-PAPER = {"levels": (3,), "pool": 2, "peak": 1.0, "smoothing": 0.0}
+PAPER = {"levels": (3,), "standardise": False, "pool": 2, "peak": 1.0, "smoothing": 0.0}
 
 
 class FRE(Detector):
-    """Knows whole images by heart, and sees what it cannot put together from them.
+    """Fits a PCA to whole feature maps of normal images; what it cannot reconstruct of a new image is the anomaly.
 
     Args:
         image_size: pixels along a side.
         backbone: see `backbones.load`.
         levels: of its maps to judge.
+        standardise: whether each channel is standardised over the normal images before the PCA; not in the paper.
         pool: cells along a side that are averaged into one before the PCA.
         variance_share: that the PCA keeps, in (0, 1].
         images: that the PCA is fitted to, at the most; its time grows with their cube.
         smoothing: sigma of the gaussian over the map, in pixels.
-        peak: share of the map whose mean is the image's score; 1 = the total (the paper).
+        peak: share of the map whose mean is the image's score; 1 = the mean of all cells, which orders images as the
+            paper's total does.
     """
 
     name = "fre"
@@ -63,6 +66,7 @@ class FRE(Detector):
         image_size: Annotated[int, AtLeast(1)] = 256,
         backbone: str = "efficientnet_lite0",
         levels: Annotated[tuple[int, ...], AtLeast(0)] = (3, 4),
+        standardise: bool = True,
         pool: Annotated[int, AtLeast(1)] = 2,
         variance_share: Annotated[float, Share()] = 0.97,
         images: Annotated[int, AtLeast(LEAST_IMAGES)] = 1_000,
@@ -73,7 +77,8 @@ class FRE(Detector):
         super().__init__()
         self.image_size, self.backbone, self.levels, self.pool = image_size, backbone, tuple(levels), pool
         self.variance_share, self.images, self.smoothing, self.peak = variance_share, images, smoothing, peak
-        self.standard = StandardMaps(backbone, image_size, levels)
+        self.standardise = standardise
+        self.standard = StandardMaps(backbone, image_size, levels, standardise=standardise)
         self.maps = self.standard.features
         self.sides = [max(1, side // pool) for _, side in self.standard.shapes]
         self.register_buffer("mean", torch.empty(0))
@@ -109,11 +114,7 @@ class FRE(Detector):
             F.interpolate(part.unflatten(1, (-1, side, side)).sum(1, keepdim=True) * side**2, grid, mode="bilinear")
             for part, side in zip(missed.split(sizes, dim=1), self.sides, strict=True)
         ]
-        summed = torch.cat(levels, dim=1).mean(1)  # b g g: 1 = all of the variance
+        summed = torch.cat(levels, dim=1).mean(1)  # b g g: 1 = all of the variance of standardised channels
         smooth = gaussian_blur(summed, self.smoothing * grid / self.image_size)
         sized = F.interpolate(smooth[:, None], size=self.image_size, mode="bilinear")[:, 0]
         return Prediction(sized, top_mean(smooth, self.peak))
-
-    def frozen(self) -> dict[str, str]:
-        """The backbone."""
-        return {self.maps.backbone.name: self.maps.backbone.checksum}

@@ -30,12 +30,19 @@ from unmask.training.trainer import Training, generator_for
 from unmask.types import Prediction
 
 FAST: dict[str, Any] = {}
-PAPER = {"coreset": 0.01, "bank_size": 1_000_000, "candidates": 100_000_000, "smoothing": 4.0, "peak": 0.0}
+PAPER = {
+    "coreset": 0.01,
+    "bank_size": 1_000_000,
+    "candidates": 100_000_000,
+    "smoothing": 4.0,
+    "score_from": "raw",
+    "peak": 0.0,
+}
 FEW = {"rotations": 8, "selection": "random", "bank_size": 20_000}
 
 
 class PatchCore(Detector):
-    """Remembers what normal patches look like, and measures how far off each new one is.
+    """Keeps a bank of normal patches, and measures how far each new patch is from the nearest of them.
 
     Args:
         image_size: pixels along a side.
@@ -46,7 +53,9 @@ class PatchCore(Detector):
         bank_size: vectors to keep, at the most.
         candidates: vectors that the coreset is chosen from, at the most; drawn at random.
         smoothing: sigma of the gaussian over the map, in pixels.
-        peak: share of the map whose mean is the image's score; 0 = its largest value alone (the paper).
+        score_from: which map the image's score is taken from: the "smoothed" one, or that of the "raw" distances (the
+            paper).
+        peak: share of that map whose mean is the image's score; 0 = its largest value alone (the paper).
         rotations: angles by which each normal image is also turned, as it is and mirrored; 0 = as it is only.
     """
 
@@ -68,6 +77,7 @@ class PatchCore(Detector):
         bank_size: Annotated[int, AtLeast(1)] = 4_000,
         candidates: Annotated[int, AtLeast(1)] = 100_000,
         smoothing: Annotated[float, AtLeast(0)] = 8.0,
+        score_from: Literal["smoothed", "raw"] = "smoothed",
         peak: Annotated[float, Between(0, 1)] = 0.01,
         rotations: Annotated[int, AtLeast(0)] = 0,
     ) -> None:
@@ -75,7 +85,7 @@ class PatchCore(Detector):
         super().__init__()
         self.image_size, self.backbone, self.levels = image_size, backbone, tuple(levels)
         self.selection, self.coreset, self.bank_size, self.candidates = selection, coreset, bank_size, candidates
-        self.smoothing, self.peak, self.rotations = smoothing, peak, rotations
+        self.smoothing, self.score_from, self.peak, self.rotations = smoothing, score_from, peak, rotations
         self.maps = FeatureMaps(backbone, image_size, levels)
         self.grid = self.maps.shapes[0][1]
         channels = sum(c for c, _ in self.maps.shapes)
@@ -87,17 +97,16 @@ class PatchCore(Detector):
     @torch.no_grad()
     def _fit(self, images: Images, training: Training) -> None:
         """Keep a coreset of the normal patches; see `Detector.fit`. One image is enough."""
-        seen: Images = Turned(images, self.rotations) if self.rotations else images
-        kept = self.maps.cache(seen, training)
+        cached = self.maps.cache(Turned(images, self.rotations) if self.rotations else images, training)
         vectors, _ = candidates(
-            len(kept), kept.chunks(), self._patches, self.candidates, generator_for(training.seed, "candidates")
+            len(cached), cached.chunks(), self._patches, self.candidates, generator_for(training.seed, "candidates")
         )
         size = max(1, min(self.bank_size, round(self.coreset * len(vectors))))
         generator = generator_for(training.seed, "coreset")
         if self.selection == "greedy":
             chosen = greedy_coreset(vectors.float(), size, generator, progress=training.progress)
         else:
-            chosen = torch.randperm(len(vectors), generator=generator)[:size]
+            chosen = torch.randperm(len(vectors), generator=generator)[:size].to(vectors.device)
         self.set_buffers(bank=vectors[chosen])
 
     def _patches(self, maps: list[Tensor]) -> Float[Tensor, "b n c"]:
@@ -110,8 +119,4 @@ class PatchCore(Detector):
         distances = nearest(self._patches(maps), self.columns(self.bank)).unflatten(1, (self.grid, self.grid))
         smooth = gaussian_blur(distances, self.smoothing * self.grid / self.image_size)
         sized = F.interpolate(smooth[:, None], size=self.image_size, mode="bilinear")[:, 0]
-        return Prediction(sized, top_mean(smooth, self.peak))
-
-    def frozen(self) -> dict[str, str]:
-        """The backbone."""
-        return {self.maps.backbone.name: self.maps.backbone.checksum}
+        return Prediction(sized, top_mean(smooth if self.score_from == "smoothed" else distances, self.peak))

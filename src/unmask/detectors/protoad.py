@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -26,7 +26,7 @@ from unmask.training.trainer import Training, generator_for
 from unmask.types import Prediction
 
 FAST: dict[str, Any] = {}
-PAPER = {"smoothing": 4.0, "peak": 0.0}
+PAPER = {"smoothing": 4.0, "score_from": "raw", "peak": 0.0}
 
 
 class ProtoAD(Detector):
@@ -39,7 +39,9 @@ class ProtoAD(Detector):
         prototypes: the finest partition of FINCH with at most so many clusters is taken, or else the coarsest.
         candidates: normal patches that are clustered, at the most; drawn at random.
         smoothing: sigma of the gaussian over the map, in pixels.
-        peak: share of the map whose mean is the image's score; 0 = its largest value alone (the paper).
+        score_from: which map the image's score is taken from: the "smoothed" one, or that of the "raw" distances (the
+            paper).
+        peak: share of that map whose mean is the image's score; 0 = its largest value alone (the paper).
     """
 
     name = "protoad"
@@ -58,13 +60,14 @@ class ProtoAD(Detector):
         prototypes: Annotated[int, AtLeast(1)] = 4_000,
         candidates: Annotated[int, AtLeast(1)] = 30_000,
         smoothing: Annotated[float, AtLeast(0)] = 8.0,
+        score_from: Literal["smoothed", "raw"] = "smoothed",
         peak: Annotated[float, Between(0, 1)] = 0.01,
     ) -> None:
         check_settings(ProtoAD, locals())
         super().__init__()
         self.image_size, self.backbone, self.levels = image_size, backbone, tuple(levels)
         self.prototypes, self.candidates = prototypes, candidates
-        self.smoothing, self.peak = smoothing, peak
+        self.smoothing, self.score_from, self.peak = smoothing, score_from, peak
         self.maps = FeatureMaps(backbone, image_size, levels)
         self.grid = self.maps.shapes[0][1]
         channels = sum(c for c, _ in self.maps.shapes)
@@ -76,9 +79,9 @@ class ProtoAD(Detector):
     @torch.no_grad()
     def _fit(self, images: Images, training: Training) -> None:
         """Cluster the normal patches; see `Detector.fit`."""
-        kept = self.maps.cache(images, training)
+        cached = self.maps.cache(images, training)
         drawn, _ = candidates(
-            len(kept), kept.chunks(), self._patches, self.candidates, generator_for(training.seed, "candidates")
+            len(cached), cached.chunks(), self._patches, self.candidates, generator_for(training.seed, "candidates")
         )
         vectors = F.normalize(drawn.float(), dim=1)
         means = vectors
@@ -101,8 +104,4 @@ class ProtoAD(Detector):
         distances = (1 - responses).unflatten(1, (self.grid, self.grid))
         smooth = gaussian_blur(distances, self.smoothing * self.grid / self.image_size)
         sized = F.interpolate(smooth[:, None], size=self.image_size, mode="bilinear")[:, 0]
-        return Prediction(sized, top_mean(smooth, self.peak))
-
-    def frozen(self) -> dict[str, str]:
-        """The backbone."""
-        return {self.maps.backbone.name: self.maps.backbone.checksum}
+        return Prediction(sized, top_mean(smooth if self.score_from == "smoothed" else distances, self.peak))

@@ -31,21 +31,22 @@ def greedy_coreset(
     a choice. Memory: n distances and n x `projected` values.
 
     Args:
-        vectors: to choose from.
+        vectors: to choose from, on any device.
         size: how many.
-        generator: of the first choice and of the projection.
+        generator: of the first choice and of the projection, on the CPU.
         projected: dimensions of a random projection in which distances are taken (PatchCore, section 3.2); fewer
             are left as they are.
-        progress: told after each round.
+        progress: called after each round.
 
     Returns:
-        Their numbers in the order of choice: min(size, distinct vectors) of them.
+        Their numbers in the order of choice, on the device of the vectors: min(size, distinct vectors) of them.
     """
     if vectors.shape[1] > projected:
-        vectors = vectors @ torch.randn(vectors.shape[1], projected, generator=generator) / projected**0.5
+        projection = torch.randn(vectors.shape[1], projected, generator=generator).to(vectors.device)
+        vectors = vectors @ projection / projected**0.5
     squares = (vectors * vectors).sum(1)
     chosen = [int(torch.randint(len(vectors), (1,), generator=generator))]
-    distances = torch.full((len(vectors),), torch.inf)
+    distances = torch.full((len(vectors),), torch.inf, device=vectors.device)
     fresh, start = chosen, time.monotonic()
     while fresh and len(chosen) < size:
         _shrink(distances, vectors, squares, fresh)
@@ -53,17 +54,18 @@ def greedy_coreset(
         chosen = chosen + fresh
         spent = time.monotonic() - start
         progress("coreset", len(chosen), size, spent / len(chosen) * (size - len(chosen)))
-    return torch.tensor(chosen)
+    return torch.tensor(chosen).to(vectors.device)
 
 
 def _shrink(distances: Tensor, vectors: Tensor, squares: Tensor, fresh: list[int]) -> None:
     """Bring the squared distances to the nearest chosen vector up to date, in place."""
-    columns, offsets = vectors[fresh].T, squares[fresh]
+    chosen = torch.tensor(fresh).to(vectors.device)
+    columns, offsets = vectors[chosen].T, squares[chosen]
     for start in range(0, len(vectors), ROWS):
         rows = slice(start, start + ROWS)
         nearest = (offsets - 2 * vectors[rows] @ columns).amin(1) + squares[rows]
         torch.minimum(distances[rows], nearest, out=distances[rows])
-    distances[fresh] = 0
+    distances[chosen] = 0
 
 
 def _farthest(distances: Tensor, vectors: Tensor, squares: Tensor, most: int) -> list[int]:

@@ -26,7 +26,7 @@ def finch(vectors: Float[Tensor, "n c"]) -> Iterator[Int[Tensor, " n"]]:
     Yields:
         The cluster of each vector, counted from 0, for each partition from the finest to the last of more than one.
     """
-    labels, means = torch.arange(len(vectors)), vectors
+    labels, means = torch.arange(len(vectors), device=vectors.device), vectors
     while len(means) > 1:
         merged = _components(first_neighbours(means))
         if int(merged.max()) + 1 in (1, len(means)):
@@ -42,7 +42,7 @@ def first_neighbours(vectors: Float[Tensor, "n c"]) -> Int[Tensor, " n"]:
     found = []
     for start in range(0, len(unit), QUERIES):
         near = unit[start : start + QUERIES] @ unit.T
-        near[torch.arange(len(near)), torch.arange(start, start + len(near))] = -torch.inf
+        near[:, start : start + len(near)].fill_diagonal_(-torch.inf)
         found.append(near.argmax(1))
     return torch.cat(found)
 
@@ -50,12 +50,13 @@ def first_neighbours(vectors: Float[Tensor, "n c"]) -> Int[Tensor, " n"]:
 def cluster_means(vectors: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float[Tensor, "k c"]:
     """The mean of each cluster."""
     count = int(labels.max()) + 1
-    sums = torch.zeros(count, vectors.shape[1]).index_add_(0, labels, vectors)
+    sums = vectors.new_zeros(count, vectors.shape[1]).index_add_(0, labels, vectors)
     return sums / torch.bincount(labels, minlength=count)[:, None]
 
 
 def _components(neighbours: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     """Connected components of i - neighbours[i]; those with the same neighbour are connected through it."""
     n = len(neighbours)
-    edges = sparse.coo_matrix((np.ones(n, bool), (np.arange(n), neighbours.numpy())), shape=(n, n))
-    return torch.from_numpy(sparse.csgraph.connected_components(edges, directed=False)[1]).long()
+    edges = sparse.coo_matrix((np.ones(n, bool), (np.arange(n), neighbours.cpu().numpy())), shape=(n, n))
+    labels = sparse.csgraph.connected_components(edges, directed=False)[1]
+    return torch.from_numpy(labels).long().to(neighbours.device)

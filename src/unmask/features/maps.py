@@ -1,4 +1,4 @@
-"""The engine behind the detectors that look at a frozen network: its maps, computed once, in memory or in a file.
+"""A frozen network's maps of all images, computed once, in memory or in a file.
 
 A frozen network gives the same maps in every epoch and to every detector, so nothing runs it twice over an image. Where
 several detectors learn from the same images, the first pass serves all of them (`CachedImages`).
@@ -6,28 +6,21 @@ several detectors learn from the same images, the first pass serves all of them 
 
 from __future__ import annotations
 
-import math
-import mmap
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-import psutil
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unmask.errors import SettingError
 from unmask.features import backbones
+from unmask.features.store import FeatureStore, memory_left, scratch_folder
 from unmask.training.trainer import Training
 
 Made = TypeVar("Made")
 BATCH = 8
-MEMORY_LIMIT = 1_000_000_000
-"""Bytes of features that are kept in memory; more go to a file. A laptop of 8 GB must get through."""
-WORKING_MEMORY = 200_000_000
-"""Bytes that a batch through the network and the arithmetic of a fast detector take beside the features."""
 
 
 @runtime_checkable
@@ -42,21 +35,21 @@ class CachedValue(Generic[Made]):
     """Something made from a buffer once, and anew only when the buffer has changed.
 
     Large buffers are kept in half precision, as the file has them; this holds what arithmetic needs of them.
+    Several threads may ask at once: what is cached is replaced whole.
     """
 
     def __init__(self, make: Callable[[Tensor], Made]) -> None:
         self.make = make
-        self.source: Tensor | None = None
-        self.version = -1
-        self.value: Made | None = None
+        self.cached: tuple[Tensor, int, Made] | None = None  # the buffer, its version, the value
 
     def __call__(self, source: Tensor) -> Made:
         """The value for `source` as it is now; an export gets the making itself, so that its file stays small."""
         if torch.compiler.is_exporting():
             return self.make(source)
-        if self.value is None or source is not self.source or source._version != self.version:
-            self.source, self.version, self.value = source, source._version, self.make(source)
-        return self.value
+        cached = self.cached
+        if cached is None or cached[0] is not source or cached[1] != source._version:
+            self.cached = cached = (source, source._version, self.make(source))
+        return cached[2]
 
 
 class FeatureMaps(nn.Module):
@@ -68,7 +61,7 @@ class FeatureMaps(nn.Module):
         levels: stages of the network; stage i has stride 2 ** (i + 1).
 
     Attributes:
-        levels: those of them that it has.
+        levels: those of them that the network has.
         shapes: (channels, side) of each level, finest first.
 
     Raises:
@@ -85,9 +78,14 @@ class FeatureMaps(nn.Module):
             raise SettingError(f"image_size {image_size} is no multiple of {max(self.backbone.strides)}, the stride")
         self.shapes = [(c, image_size // s) for c, s in zip(self.backbone.channels, self.backbone.strides, strict=True)]
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.backbone.parameters()).device
+
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
-        """Maps of new images, finest first."""
-        maps = self.backbone(images.to(next(self.backbone.parameters()).device))
+        """Maps of new images on any device, finest first."""
+        maps = self.backbone(images.to(self.device))
         return [maps[self.backbone.levels.index(level)] for level in self.levels]
 
     def share(self, other: FeatureMaps) -> None:
@@ -95,7 +93,7 @@ class FeatureMaps(nn.Module):
         self.backbone = other.backbone
 
     def cache(self, images: Images, training: Training) -> CachedMaps:
-        """Maps of all training images, each computed once."""
+        """Compute the maps of all training images, each once."""
         if isinstance(images, CachedImages) and images.cached.serves(self):
             return images.cached.with_levels(self.levels)
         flat = encode(images, self._flat, stage="encode", training=training)
@@ -110,7 +108,7 @@ class CachedMaps:
 
     Args:
         flat: all levels of an image, one after the other.
-        maps: what made them.
+        maps: what made them; they are given on its device.
         levels: those to give.
         rows: the images to give.
     """
@@ -127,17 +125,18 @@ class CachedMaps:
         return same and set(wanted.levels) <= set(self.maps.levels)
 
     def with_levels(self, levels: tuple[int, ...]) -> CachedMaps:
-        """Other levels."""
+        """The same images at other levels."""
         return CachedMaps(self.flat, self.maps, levels, self.rows)
 
     def subset(self, rows: Int[Tensor, " k"]) -> CachedMaps:
-        """Some of the images."""
+        """The images with these numbers only."""
         return CachedMaps(self.flat, self.maps, self.levels, self.rows[rows])
 
     def maps_of(self, rows: Int[Tensor, " b"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
-        """Maps of the images with these numbers, in float32."""
+        """Maps of the images with these numbers, in float32, on the device of the network."""
         sizes = [c * side * side for c, side in self.maps.shapes]
-        parts = dict(zip(self.maps.levels, self.flat[self.rows[rows]].split(sizes, dim=1), strict=True))
+        flat = self.flat[self.rows[rows]].to(self.maps.device)
+        parts = dict(zip(self.maps.levels, flat.split(sizes, dim=1), strict=True))
         shapes = dict(zip(self.maps.levels, self.maps.shapes, strict=True))
         return [parts[i].float().unflatten(1, (shapes[i][0], shapes[i][1], shapes[i][1])) for i in self.levels]
 
@@ -148,7 +147,7 @@ class CachedMaps:
 
 
 class CachedImages:
-    """Images whose maps are known already; a detector that asks for those maps does not compute them again."""
+    """Images with maps that are cached already; a detector that asks for those maps does not compute them again."""
 
     def __init__(self, images: Images, cached: CachedMaps) -> None:
         self.images, self.cached = images, cached
@@ -160,7 +159,7 @@ class CachedImages:
         return self.images[int(self.cached.rows[index])]
 
     def subset(self, rows: Int[Tensor, " k"]) -> CachedImages:
-        """Some of them."""
+        """The images with these numbers only."""
         return CachedImages(self.images, self.cached.subset(rows))
 
 
@@ -168,71 +167,6 @@ def batches(images: Images, size: int) -> Iterator[Float[Tensor, "b 3 s s"]]:
     """The images in order, stacked `size` at a time."""
     for start in range(0, len(images), size):
         yield torch.stack([images[i] for i in range(start, min(start + size, len(images)))])
-
-
-class FeatureStore:
-    """n arrays of one shape in half precision: in memory, or past a limit in an unnamed file that goes with them.
-
-    Pages of the file leave the process's memory as soon as they have been used; the system may still cache them.
-
-    Args:
-        shape: of all arrays together, (n, ...).
-        limit: bytes that may stay in memory.
-    """
-
-    def __init__(self, shape: tuple[int, ...], limit: int) -> None:
-        self.mapped: mmap.mmap | None = None
-        if 2 * math.prod(shape) <= limit:
-            self.values = torch.empty(shape, dtype=torch.float16)
-            return
-        with tempfile.TemporaryFile(suffix=".features") as file:
-            file.truncate(2 * math.prod(shape))
-            self.mapped = mmap.mmap(file.fileno(), 0)
-        self.values = torch.frombuffer(self.mapped, dtype=torch.float16).view(shape)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b ..."]:
-        found = self.values[rows]
-        self._release()
-        return found
-
-    def put(self, start: int, arrays: Float[Tensor, "b ..."]) -> None:
-        """Set the arrays from number `start` on."""
-        self.values[start : start + len(arrays)] = arrays
-        self._release()
-
-    def _release(self) -> None:
-        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self.mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def check_memory(training: Training) -> None:
-    """Raise SettingError if `max_memory` is less than the program takes before it has seen an image."""
-    least = own_memory() + WORKING_MEMORY
-    if training.max_memory is not None and training.max_memory < least:
-        raise SettingError(
-            f"max-memory {training.max_memory / 1e6:.0f} MB is less than the program and a batch of images take; "
-            f"give {math.ceil(least / 1e8) * 100} MB or more"
-        )
-
-
-def memory_left(training: Training) -> int:
-    """Bytes of features that a fit may keep in memory: what `max_memory` leaves, less what the work itself takes."""
-    if training.max_memory is None:
-        return MEMORY_LIMIT
-    return max(0, training.max_memory - own_memory() - WORKING_MEMORY)
-
-
-def own_memory() -> int:
-    """Bytes of the program's own: without the pages of files, such as torch's libraries, which the system can drop.
-
-    How much of those is resident differs by half a gigabyte between two Linux kernels. Where the system does not tell
-    them apart, they count.
-    """
-    told = psutil.Process().memory_info()
-    return int(told.rss - getattr(told, "shared", 0))
 
 
 @torch.no_grad()
@@ -243,17 +177,20 @@ def encode(
 
     Args:
         images: n >= 1 images.
-        encoder: (b, 3, s, s) -> (b, ...).
+        encoder: (b, 3, s, s) on the CPU -> (b, ...) on any device.
         stage: name for the progress line.
-        training: whose `progress` is told after each batch, and whose `max_memory` holds.
+        training: its `progress` is called after each batch, and its `max_memory` and `scratch` hold.
+
+    Returns:
+        What comes out, on the CPU or in a file.
     """
-    kept: FeatureStore | None = None
+    store: FeatureStore | None = None
     done, start = 0, time.monotonic()
     for stack in batches(images, BATCH):
-        maps = encoder(stack).half().cpu()
-        kept = kept or FeatureStore((len(images), *maps.shape[1:]), memory_left(training))
-        kept.put(done, maps)
-        done += len(maps)
+        arrays = encoder(stack).half().cpu()
+        store = store or FeatureStore((len(images), *arrays.shape[1:]), memory_left(training), scratch_folder(training))
+        store.put(done, arrays)
+        done += len(arrays)
         training.progress(stage, done, len(images), (time.monotonic() - start) / done * (len(images) - done))
-    assert kept is not None, "a fit needs images; datasets.load has checked it"  # noqa: S101
-    return kept
+    assert store is not None, "a fit needs images; datasets.load has checked it"  # noqa: S101
+    return store

@@ -25,17 +25,16 @@ class Bank(nn.Module):
     """
 
     vectors: Tensor
-    image: Tensor
 
     def __init__(self, levels: Sequence[int], grid: int, size: int) -> None:
         super().__init__()
         self.levels, self.grid, self.size = list(levels), grid, size
         self.register_buffer("vectors", torch.empty(0, dtype=torch.float16))
-        self.register_buffer("image", torch.empty(0, dtype=torch.long), persistent=False)  # of each vector, rising
+        self.image = torch.empty(0, dtype=torch.long)  # the number of each vector's image, rising; on the CPU
         self.columns = CachedValue(bank_columns)
 
     def fill(self, n: int, chunks: Iterable[tuple[int, list[Tensor]]], seed: int) -> None:
-        """Choose vectors of n images, whose maps come in chunks with the number of their first image."""
+        """Draw vectors of n images, whose maps come in chunks with the number of their first image."""
         self.vectors, self.image = candidates(
             n, chunks, self._vectors, self.size, generator_for(seed, "bank", *self.levels)
         )
@@ -45,7 +44,7 @@ class Bank(nn.Module):
 
         Args:
             maps: of b images.
-            images: their numbers, where they are in the bank: their own vectors then do not count.
+            images: their numbers, on the CPU, where they are in the bank: their own vectors then do not count.
         """
         columns = self.columns(self.vectors)
         if images is None:
@@ -83,7 +82,7 @@ def candidates(
         generator: of the draw.
 
     Returns:
-        The vectors in float16, and the number of each one's image, rising.
+        The vectors in float16 on the device of the maps, and the number of each one's image, rising, on the CPU.
     """
     chosen: list[Tensor] = []
     rows = torch.empty(0, dtype=torch.long)
@@ -94,8 +93,8 @@ def candidates(
             cells = vectors.shape[1]
             rows = sample_rows(n * cells, size, generator)
         vectors = vectors.flatten(0, 1)
-        mine = rows[(rows >= start * cells) & (rows < start * cells + len(vectors))]
-        chosen.append(vectors[mine - start * cells].half())
+        here = rows[(rows >= start * cells) & (rows < start * cells + len(vectors))] - start * cells
+        chosen.append(vectors[here.to(vectors.device)].half())
     return torch.cat(chosen), rows // cells
 
 
@@ -105,7 +104,7 @@ def sample_rows(n: int, size: int, generator: torch.Generator) -> Int[Tensor, " 
 
 
 def bank_columns(bank: Shaped[Tensor, "m c"]) -> Float[Tensor, "c_and_1 m"]:
-    """A bank as `nearest` wants it: its vectors as columns, and below each one minus half its square."""
+    """A bank in the layout of `nearest`: its vectors as columns, and below each one minus half its square."""
     vectors = bank.float()
     half_squares = 0.5 * (vectors * vectors).sum(1, keepdim=True)
     return torch.cat([vectors, -half_squares], dim=1).T.contiguous()
@@ -120,7 +119,7 @@ def nearest(
 
     Args:
         queries: feature vectors.
-        columns: of `bank_columns`.
+        columns: the bank, from `bank_columns`.
         forbidden: (first, end) of the bank's vectors that do not count.
     """
     if forbidden[0] < forbidden[1]:

@@ -16,12 +16,13 @@ LEAST_STD = 1e-3  # a channel that never moves on normal images must not decide 
 
 
 class StandardMaps(nn.Module):
-    """The maps of new images at once; those of the training images from memory.
+    """Feature maps, standardised; those of the training images are computed once and cached.
 
     Args:
         backbone: name for `backbones.load`.
         image_size: pixels along a side, a multiple of the largest stride.
         levels: stages of the network.
+        standardise: False leaves the maps as the network gives them.
 
     Attributes:
         features: what makes the maps.
@@ -31,8 +32,11 @@ class StandardMaps(nn.Module):
         SettingError: the size does not fit the strides, or there is no such backbone.
     """
 
-    def __init__(self, backbone: str, image_size: int, levels: Sequence[int] = (2, 3, 4)) -> None:
+    def __init__(
+        self, backbone: str, image_size: int, levels: Sequence[int] = (2, 3, 4), *, standardise: bool = True
+    ) -> None:
         super().__init__()
+        self.standardise = standardise
         self.features = FeatureMaps(backbone, image_size, levels)
         self.shapes = self.features.shapes
         for i, (c, _) in enumerate(self.shapes):
@@ -47,6 +51,8 @@ class StandardMaps(nn.Module):
     def fit(self, images: Images, training: Training) -> None:
         """Encode all images once, and fit the standardisation."""
         self.cached: CachedMaps = self.features.cache(images, training)
+        if not self.standardise:
+            return
         moments = [
             [torch.stack([x.mean((0, 2, 3)), (x**2).mean((0, 2, 3))]) * len(x) for x in maps]
             for _, maps in self.cached.chunks()
@@ -57,26 +63,22 @@ class StandardMaps(nn.Module):
             setattr(self, f"std{i}", (square - mean**2).clamp(min=LEAST_STD**2).sqrt()[:, None, None])
 
     def __len__(self) -> int:
-        """Images that are kept."""
+        """How many images are cached."""
         return len(self.cached)
-
-    def forward(self, images: Float[Tensor, "b 3 s s"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
-        """Standardised maps of new images, finest first."""
-        return self.standardised(self.features(images))
 
     def standardised(self, maps: list[Tensor]) -> list[Float[Tensor, "b _c _gh _gw"]]:
         """Standardised maps, of maps as the network gives them."""
         return [(x - self.get_buffer(f"mean{i}")) / self.get_buffer(f"std{i}") for i, x in enumerate(maps)]
 
     def maps_of(self, rows: Tensor) -> list[Float[Tensor, "b _c _gh _gw"]]:
-        """Standardised maps of the kept images with these numbers."""
+        """Standardised maps of the cached images with these numbers."""
         return self.standardised(self.cached.maps_of(rows))
 
     def chunks(self, size: int = 64) -> Iterator[tuple[int, list[Tensor]]]:
-        """All kept maps, with the number of the first image of each chunk."""
+        """All cached maps, standardised, with the number of the first image of each chunk."""
         for start, maps in self.cached.chunks(size):
             yield start, self.standardised(maps)
 
     def release(self) -> None:
-        """Let go of the training images."""
+        """Release the memory of the cached maps."""
         self.__dict__.pop("cached", None)

@@ -30,9 +30,11 @@ def principal_subspace(vectors: Float[Tensor, "n d"], share: float) -> Subspace:
     """
     mean = vectors.mean(0)
     centred = vectors - mean
-    values, directions = torch.linalg.eigh((centred @ centred.T).double())
+    gram = (centred @ centred.T).cpu().double()  # not every device has float64 and eigenvalues
+    values, directions = torch.linalg.eigh(gram)
     values, directions = values.flip(0).clamp(min=0), directions.flip(1)
-    kept = values.cumsum(0) / values.sum().clamp(min=1e-12)
-    rank = min(int((kept < share).sum()) + 1, max(1, len(vectors) - 1))
+    explained = values.cumsum(0) / values.sum().clamp(min=1e-12)
+    rank = min(int((explained < share).sum()) + 1, max(1, len(vectors) - 1))
     scale = values[:rank].clamp(min=1e-12).sqrt()
-    return Subspace(mean, (centred.T @ (directions[:, :rank] / scale).float()).contiguous())
+    coefficients = (directions[:, :rank] / scale).float().to(vectors.device)
+    return Subspace(mean, (centred.T @ coefficients).contiguous())

@@ -19,7 +19,7 @@ from unmask.datasets import load as load_dataset
 from unmask.datasets.division import draw
 from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import DatasetError, SettingError
-from unmask.features.maps import check_memory
+from unmask.features.store import check_memory
 from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.tiling import Tiling, region_of
 from unmask.inspection.calibration import Calibration, rate_for
@@ -108,6 +108,7 @@ def fit(
 def _fitted(
     made: Detector, preset: str | None, good: Good, reading: Reading, training: Training, rate: float | None
 ) -> Inspector:
+    made.check_training(training)
     check_memory(training)
     start = time.monotonic()
     promised = None if good.normals is None else rate_for(len(good.held_out), rate)  # before anything is decoded

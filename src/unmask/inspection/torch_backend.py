@@ -13,6 +13,7 @@ from jaxtyping import Float
 from unmask.detectors import Detector, build, find
 from unmask.errors import ModelFileError, SettingError
 from unmask.inspection import model_file, self_test
+from unmask.training.devices import resolve_device
 from unmask.types import ArrayPrediction, Step
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ class TorchBackend:
     name = "torch"
 
     def __init__(self, detector: Detector, device: str | None = None) -> None:
-        self.detector = detector.eval()
+        self.detector = detector.eval() if device is None else detector.to(resolve_device(device)).eval()
 
     @property
     def device(self) -> str:
         """Where the detector's tensors are."""
-        return str(self.detector.fitted.device)
+        return str(self.detector.device)
 
     def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> ArrayPrediction:
         """Score squares, RGB in [0, 1]."""

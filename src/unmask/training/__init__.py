@@ -1,7 +1,9 @@
 """The one training loop and what it needs.
 
-trainer.py  devices, precision, resume, a time limit
-clock.py    steps, seconds and the learning rate of a stage
-losses.py   the losses that the papers name
-masking.py  seeded random masks
+trainer.py      the loop: steps, resume, a time limit, progress
+devices.py      the device of a name, and the processes of a training
+checkpoints.py  the state of each stage in a file
+clock.py        steps, seconds and the learning rate of a stage
+losses.py       the losses that the papers name
+masking.py      seeded random masks
 """

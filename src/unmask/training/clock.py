@@ -1,4 +1,4 @@
-"""How far a stage of training is: steps, seconds, the learning rate that belongs there, and a polite Ctrl-C."""
+"""How far a stage of training is: its steps and seconds, the learning rate that belongs there, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ def schedule(position: float, warm_up: float) -> float:
 
 
 class Clock:
-    """Steps and seconds of one stage, over all of its sittings."""
+    """Steps and seconds of one stage, those before an interruption included.
+
+    Args:
+        steps: of the stage.
+        limit: seconds that it may take.
+
+    Attributes:
+        done: steps so far.
+    """
 
     def __init__(self, steps: int, limit: float) -> None:
         self.steps, self.limit = steps, limit
@@ -23,16 +31,16 @@ class Clock:
 
     def resume(self, done: int, spent: float) -> None:
         """Go on after `done` steps that took `spent` seconds."""
-        self.done = self.started_at = done
+        self.done = self.first = done
         self.spent, self.start = spent, time.monotonic()
-        self.kept = self.start
+        self.last_due = self.start
 
     def tick(self) -> None:
-        """One more step is done."""
+        """Count one more step."""
         self.done += 1
 
     def seconds(self) -> float:
-        """Of all sittings."""
+        """Seconds since the stage began, without the time between an interruption and its resumption."""
         return self.spent + time.monotonic() - self.start
 
     def position(self) -> float:
@@ -41,33 +49,33 @@ class Clock:
         return max(by_steps, self.seconds() / self.limit)
 
     def seconds_left(self) -> float:
-        """By the pace of this sitting, or until the limit."""
-        pace = (time.monotonic() - self.start) / max(1, self.done - self.started_at)
+        """Seconds until the end at the pace since the start or the last resumption, or until the limit."""
+        pace = (time.monotonic() - self.start) / max(1, self.done - self.first)
         return max(0.0, min(pace * (self.steps - self.done), self.limit - self.seconds()))
 
     def due(self, every: float) -> bool:
-        """Whether so many seconds have gone by since this last said yes."""
-        if time.monotonic() - self.kept < every:
+        """Whether `every` seconds have gone by since the start, or since this was last True."""
+        if time.monotonic() - self.last_due < every:
             return False
-        self.kept = time.monotonic()
+        self.last_due = time.monotonic()
         return True
 
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a flag, so that a step is never cut in two; a second one interrupts at once."""
-    asked: list[int] = []
+    signals: list[int] = []
 
-    def ask(number: int, frame: object) -> None:
-        asked.append(number)
+    def record(number: int, frame: object) -> None:
+        signals.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not the main thread: whoever owns it decides
+        before = signal.signal(signal.SIGINT, record)
+    except ValueError:  # only the main thread may: elsewhere Ctrl-C is left to it
         yield lambda: False
         return
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(signals)
     finally:
         signal.signal(signal.SIGINT, before)

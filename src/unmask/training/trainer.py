@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
-from unmask.errors import ModelFileError, SettingError, TrainingStopped, UnmaskError
+from unmask.errors import SettingError, TrainingStopped, UnmaskError
+from unmask.training.checkpoints import Checkpoints
 from unmask.training.clock import Clock, interruptible, schedule
+from unmask.training.devices import check_device, launch, resolve_device
 
-SUFFIX = ".checkpoint"
 CHECKPOINT_SECONDS = 20.0
-"""How much work a `kill -9` can cost; writing one takes some 50 ms."""
+"""The most work that a killed process loses; writing a checkpoint takes some 50 ms."""
 
 
 @runtime_checkable
 class Progress(Protocol):
-    """Told of each step."""
+    """A function that is called after each step."""
 
     def __call__(self, stage: str, done: int, total: int, seconds_left: float) -> None:
-        """`done` of `total` steps of a named stage are over; the rest takes so many seconds."""
+        """`done` of `total` steps of a named stage are over; the rest takes about `seconds_left` seconds."""
 
 
 def silent(stage: str, done: int, total: int, seconds_left: float) -> None:
@@ -39,32 +35,39 @@ def silent(stage: str, done: int, total: int, seconds_left: float) -> None:
 
 @runtime_checkable
 class Observer(Protocol):
-    """Shown a detector in the middle of its training; what it finds never reaches the fit."""
+    """A function that is shown a detector in the middle of its training; what it finds never reaches the fit."""
 
     def __call__(self, detector: Any, step: int, steps: int) -> None:
         """`detector` can predict, and has done `step` of `steps`."""
 
 
 OBSERVATIONS = 5
-"""How often a training is shown, evenly over its last stage, the end excluded."""
+"""How often an observer is called, evenly over the last stage of a training, its end excluded."""
 
 
 @dataclass(frozen=True)
 class Training:
     """How a fit is run; what is learned belongs to the detector.
 
+    Some options act on detectors that train in steps only; other detectors refuse them (`Detector.check_training`).
+
     Attributes:
-        seed: of every random choice.
-        device: "auto", "cpu", "cuda" or "mps".
-        devices: processes on this machine, each with a share of every batch.
-        nodes: machines; start one process on each with MASTER_ADDR, MASTER_PORT and NODE_RANK set.
-        max_minutes: of training; the learning-rate schedule is squeezed to end in time. None = no limit.
-        checkpoints: a folder for what a resumed fit needs; another fit's are discarded there. None = keep nothing.
-        resume: go on from `checkpoints`.
+        seed: the seed of every random choice.
+        device: "auto", "cpu", "cuda" or "mps"; see `resolve_device`.
+        devices: processes on this machine, each with a share of every batch; training in steps only.
+        nodes: machines; start one process on each with MASTER_ADDR, MASTER_PORT and NODE_RANK set; training in steps
+            only.
+        max_minutes: time limit of the training steps; the learning-rate schedule is squeezed to end in time. None = no
+            limit.
+        checkpoints: a folder for what a resumed fit needs; a fresh fit discards the checkpoints in it. None = keep
+            nothing.
+        resume: go on from `checkpoints`; training in steps only.
         identity: what a checkpoint must agree on (settings and images), so that nothing foreign is resumed.
-        max_memory: bytes of its own that the whole process may use (see `features.own_memory`); what does not fit goes
-            to a file. None = 1 GB of features.
-        progress: told of each step.
+        max_memory: bytes of its own that the whole process may use (see `features.store`); what does not fit goes to a
+            file. None = 1 GB of features.
+        scratch: a folder on a disk for that file; None = the folder that `checkpoints` is in, or else the system's
+            folder of temporary files.
+        progress: called after each step.
         observer: shown the detector in the middle of its last stage, by those that train in steps; None = nobody.
     """
 
@@ -82,21 +85,30 @@ class Training:
     observer: Observer | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if self.device not in ("auto", "cpu", "cuda", "mps"):
-            raise SettingError(f"device {self.device!r} is unknown; give auto, cpu, cuda or mps")
+        check_device(self.device)
         if self.devices < 1 or self.nodes < 1:
             raise SettingError(f"devices and nodes count from 1, got {self.devices} and {self.nodes}")
-        if self.max_minutes is not None and self.max_minutes <= 0:
-            raise SettingError(f"max-minutes must be above 0, got {self.max_minutes}")
+        if self.max_minutes is not None and not 0 < self.max_minutes < math.inf:
+            raise SettingError(f"max-minutes must be a number above 0, got {self.max_minutes}")
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device of this process.
+
+        Raises:
+            SettingError: this machine has none of this kind.
+        """
+        return resolve_device(self.device)
 
 
-def is_main_process() -> bool:
-    """Whether this process is the one that prints and writes files."""
-    return (
-        int(os.environ.get("RANK", "0")) == 0
-        and int(os.environ.get("LOCAL_RANK", "0")) == 0
-        and (int(os.environ.get("NODE_RANK", "0")) == 0)
-    )
+class _Stage(NamedTuple):
+    """What the steps of one stage work on."""
+
+    name: str
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    clock: Clock
+    show: Callable[[int], None] | None
 
 
 class Trainer:
@@ -109,13 +121,9 @@ class Trainer:
 
     def __init__(self, training: Training, *, precise: bool = False) -> None:
         self.training = training
-        with _quiet():
-            self.fabric = _fabric(training, precise=precise)
-            self.fabric.launch()
+        self.fabric = launch(training.torch_device, training.devices, training.nodes, precise=precise)
         self.device = self.fabric.device
-        if training.checkpoints and not training.resume and self.fabric.is_global_zero:
-            for left_over in training.checkpoints.glob(f"*{SUFFIX}"):  # or a later --resume would mix two fits
-                left_over.unlink()
+        self.checkpoints = Checkpoints(training.checkpoints, training.identity, resume=training.resume)
 
     def autocast(self) -> Any:
         """The precision that training uses, as a context."""
@@ -155,133 +163,79 @@ class Trainer:
         """
         optimiser = torch.optim.AdamW(_decay_groups(module, weight_decay), lr=lr, betas=betas)
         clock = Clock(steps, 60 * time_share * (self.training.max_minutes or math.inf))
+        now = _Stage(stage, module, optimiser, clock, show)
         wrapped, fast_optimiser = self.fabric.setup(module, optimiser)
-        clock.resume(*self._restore(stage, module, optimiser))  # last: the optimiser's state follows the device
+        clock.resume(*self._restore(now))  # last: the optimiser's state follows the device
         module.train()
         with interruptible() as interrupted, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
-            while (position := self._agree(math.inf if interrupted() else clock.position())) < 1:
+            while (position := self._of_first_process(math.inf if interrupted() else clock.position())) < 1:
                 for group in fast_optimiser.param_groups:
                     group["lr"] = lr * schedule(position, warm_up)
-                loss = wrapped(*(self._mine(part) for part in batch_at(clock.done)))
-                self.fabric.backward(loss)
+                self.fabric.backward(wrapped(*(self._share(part) for part in batch_at(clock.done))))
                 fast_optimiser.step()
                 fast_optimiser.zero_grad()
-                clock.tick()
-                self._show(show, module, clock.done, steps)
-                self.training.progress(stage, clock.done, steps, clock.seconds_left())
-                if clock.due(CHECKPOINT_SECONDS):
-                    self._keep(stage, module, optimiser, clock.done, clock.seconds())
-        if math.isinf(position):
-            self._keep(stage, module, optimiser, clock.done, clock.seconds())
-            raise TrainingStopped(self._stopped(stage, clock.done, steps))
-        module.eval()
-        self._keep(stage, module, optimiser, steps, clock.seconds())
-        self.training.progress(stage, steps, steps, 0.0)
+                self._after_step(now)
+        self._end(now, interrupted=math.isinf(position))
 
-    def _show(self, show: Callable[[int], None] | None, module: nn.Module, step: int, steps: int) -> None:
-        """Leave the random numbers and the mode of the module as they were."""
+    def _after_step(self, now: _Stage) -> None:
+        """Count the step and report it; the observer and the checkpoint have their turn now and then."""
+        now.clock.tick()
+        self._observe(now)
+        self.training.progress(now.name, now.clock.done, now.clock.steps, now.clock.seconds_left())
+        if now.clock.due(CHECKPOINT_SECONDS):
+            self._save(now, now.clock.done)
+
+    def _end(self, now: _Stage, *, interrupted: bool) -> None:
+        """Keep what was learned, and raise TrainingStopped after an interruption."""
+        done, steps = now.clock.done, now.clock.steps
+        self._save(now, done if interrupted else steps)
+        if interrupted:
+            kept = "the same command with --resume goes on from there"
+            lost = "no checkpoint folder was given, so nothing is kept"
+            where = f"interrupted in {now.name} at step {done} of {steps}"
+            raise TrainingStopped(f"{where}; {kept if self.training.checkpoints else lost}")
+        now.module.eval()
+        self.training.progress(now.name, steps, steps, 0.0)
+
+    def _observe(self, now: _Stage) -> None:
+        """Call `show` at its steps; the random numbers and the mode of the module stay as they were."""
+        steps, step = now.clock.steps, now.clock.done
         places = {round(steps * i / (OBSERVATIONS + 1)) for i in range(1, OBSERVATIONS + 1)}
-        if show is None or self.training.observer is None or step not in places:
+        if now.show is None or self.training.observer is None or step not in places:
             return
         with torch.random.fork_rng(devices=[]):
-            show(step)
-        module.train()
+            now.show(step)
+        now.module.train()
 
-    def _mine(self, part: Tensor) -> Tensor:
+    def _share(self, part: Tensor) -> Tensor:
+        """The rows of a batch that belong to this process, on its device."""
         if len(part) % self.fabric.world_size:
             raise SettingError(
                 f"a batch of {len(part)} cannot be shared by {self.fabric.world_size} processes; make it a multiple"
             )
         return part[self.fabric.global_rank :: self.fabric.world_size].to(self.device)
 
-    def _agree(self, position: float) -> float:
-        """All processes follow the clock of the first."""
+    def _of_first_process(self, position: float) -> float:
+        """The position of the first process's clock: all processes follow it."""
         if self.fabric.world_size == 1:
             return position
         return float(self.fabric.broadcast(position))
 
-    def _path(self, stage: str) -> Path | None:
-        folder = self.training.checkpoints
-        return None if folder is None else folder / f"{stage.replace(' ', '_')}{SUFFIX}"
+    def _save(self, now: _Stage, step: int) -> None:
+        if self.fabric.is_global_zero:
+            self.checkpoints.save(now.name, now.module, now.optimiser, step, now.clock.seconds())
 
-    def _keep(self, stage: str, module: nn.Module, optimiser: torch.optim.Optimizer, step: int, spent: float) -> None:
-        path = self._path(stage)
-        if path is None or not self.fabric.is_global_zero:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        torch.save(
-            {
-                "identity": self.training.identity,
-                "module": module.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-                "spent": spent,
-            },
-            temporary,
-        )
-        temporary.replace(path)
-
-    def _restore(self, stage: str, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+    def _restore(self, now: _Stage) -> tuple[int, float]:
         """The first process reads, for another machine may not have the file; all go on from what it found."""
-        kept = self.fabric.broadcast(self._found(stage) if self.fabric.is_global_zero else None)
-        if isinstance(kept, UnmaskError):
-            raise kept
-        if kept is None:
+        state = self.fabric.broadcast(self.checkpoints.load(now.name) if self.fabric.is_global_zero else None)
+        if isinstance(state, UnmaskError):
+            raise state
+        if state is None:
             return 0, 0.0
-        module.load_state_dict(kept["module"])
-        optimiser.load_state_dict(kept["optimiser"])
-        return int(kept["step"]), float(kept["spent"])
-
-    def _found(self, stage: str) -> dict[str, Any] | UnmaskError | None:
-        """A stage's checkpoint, or what is wrong with it."""
-        path = self._path(stage)
-        if path is None or not self.training.resume or not path.exists():
-            return None
-        try:
-            kept: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-            same = kept["identity"] == self.training.identity
-        except Exception as error:  # torch, zip and pickle raise many unrelated kinds
-            return ModelFileError(f"{path} cannot be read ({_first_line(error)}); delete it and start again")
-        return kept if same else SettingError(f"{path.parent} is of other images or settings; run without --resume")
-
-    def _stopped(self, stage: str, step: int, steps: int) -> str:
-        if self.training.checkpoints is None:
-            return f"interrupted in {stage} at step {step} of {steps}; no checkpoint folder was given, nothing is kept"
-        return f"interrupted in {stage} at step {step} of {steps}; the same command with --resume goes on from there"
-
-
-def _fabric(training: Training, *, precise: bool) -> Fabric:
-    """A static graph lets a stage train a part of its module, and takes no time for it in each step."""
-    parallel = training.devices * training.nodes > 1
-    try:
-        return Fabric(
-            accelerator=training.device,
-            devices=training.devices,
-            num_nodes=training.nodes,
-            strategy=DDPStrategy(static_graph=True) if parallel else "auto",
-            precision="bf16-mixed" if not precise and _fast_bf16(training.device) else "32-true",
-        )
-    except Exception as error:  # Fabric raises several unrelated kinds
-        wanted = f"{training.devices} device(s) of kind {training.device}"
-        raise SettingError(f"cannot use {wanted}: {_first_line(error)}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Fabric tells of its precision and processes; the user did not ask."""
-    log = logging.getLogger("lightning_fabric")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+        now.module.load_state_dict(state["module"])
+        now.optimiser.load_state_dict(state["optimiser"])
+        return int(state["step"]), float(state["seconds"])
 
 
 def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -293,14 +247,11 @@ def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]
     ]
 
 
-def _fast_bf16(device: str) -> bool:
-    """Whether bfloat16 is native, and so faster: it doubles a ViT on a CPU with AVX-512 bf16, and slows others."""
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return device != "mps" and bool(torch.cpu._is_avx512_bf16_supported())
-
-
 def generator_for(seed: int, *what: object) -> torch.Generator:
-    """A generator for one purpose, such as ("stage 2", step): the same whoever asks, and whatever was drawn before."""
+    """A generator for one purpose, such as ("stage 2", step).
+
+    It is the same for the same seed and purpose, whatever was drawn before. It lives on the CPU, and what is drawn from
+    it is moved, so that all devices draw the same numbers.
+    """
     digest = hashlib.blake2b(repr((seed, *what)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

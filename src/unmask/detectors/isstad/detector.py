@@ -106,6 +106,7 @@ class ISSTAD(Detector):
 
     name = "isstad"
     least_images = LEAST_IMAGES
+    trains_in_steps = True
     paper = "Jin, Guo, Zhu: Incremental self-supervised learning based on transformer, arXiv 2303.17354"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": FAST, "base": BASE, "paper": PAPER}
 
@@ -275,10 +276,8 @@ class ISSTAD(Detector):
             return maps, maps.mean((1, 2))
         return maps, (1 + top_mean(p, 0.1)) ** self.power_p * (1 + top_mean(r, 0.1)) ** self.power_r
 
-    @torch.inference_mode()
-    def explain(self, images: Float[Tensor, "b 3 s s"]) -> list[list[Step]]:
+    def _explain(self, images: Float[Tensor, "b 3 s s"]) -> list[list[Step]]:
         """One step: the repaired image, where there is one, p, and r over its spread on normal images."""
-        self.check_fitted()
         terms, repaired = self._terms(self.tokens.encode(images))
         pictures = self.tokens.picture(repaired)
         error = self._repair_error((terms - self.fusion.map_mean) / self.fusion.map_std / FULL)

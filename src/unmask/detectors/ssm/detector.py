@@ -145,6 +145,7 @@ class SSM(Detector):
         check_settings(SSM, locals())
         check_cells(tuple(cells), image_size, MASKS)
         super().__init__()
+        self.trains_in_steps = space == "pixels"
         self.space, self.score, self.passes, self.image_size = space, score, passes, image_size
         self.backbone, self.cells, self.weights = backbone, tuple(cells), weights
         self.tau, self.tau_quantile, self.block_share = tau, tau_quantile, block_share
@@ -265,13 +266,11 @@ class SSM(Detector):
     def _peaks(self, last: Pass) -> Float[Tensor, "b t"]:
         return top_mean(last.maps, self.peak)
 
-    @torch.inference_mode()
-    def explain(self, images: Float[Tensor, "b 3 s s"]) -> list[list[Step]]:
+    def _explain(self, images: Float[Tensor, "b 3 s s"]) -> list[list[Step]]:
         """A step a pass: what one mask hid, what was restored, the error, and what stays covered."""
-        self.check_fitted()
-        return [self._explain(image) for image in images]
+        return [self._steps_of(image) for image in images]
 
-    def _explain(self, image: Float[Tensor, "3 s s"]) -> list[Step]:
+    def _steps_of(self, image: Float[Tensor, "3 s s"]) -> list[Step]:
         passes = self.refinement(self.restorer, self.restorer.encode(image[None]))
         mean, std = self.refinement.normal_map
         steps = []
