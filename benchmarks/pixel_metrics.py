@@ -76,7 +76,7 @@ def measured(tool: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, 
 
 def ours(folder: Path) -> dict[str, Any]:
     """In one pass."""
-    from unmask.evaluation.metrics import PixelMetrics
+    from unmask.evaluation.pixel_metrics import PixelMetrics
 
     counted = PixelMetrics(LIMIT)
     for anomaly_map, mask in read(folder):

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tiny import FEATURES, SIZE, SSM_FEATURES, as_picture, planted, texture, write_dataset, write_textures
 from unmask.datasets import load
 from unmask.errors import DatasetError
-from unmask.evaluation.evaluate import evaluate, size_groups
+from unmask.evaluation.dataset_metrics import size_groups
+from unmask.evaluation.evaluate import evaluate
 from unmask.imaging.images import resize_map
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
@@ -35,9 +35,8 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 @pytest.fixture(scope="module")
 def inspector(split: Split) -> Inspector:
-    return Inspector.train(
-        split.normals,
-        split.held_out,
+    return Inspector.fit(
+        split,
         detector="isstad",
         settings=FEATURES,
         false_alarm_rate=0.3,
@@ -60,9 +59,9 @@ def test_rates_are_counted_at_the_model_s_own_threshold(inspector: Inspector, sp
     threshold = (scores.min() + np.sort(scores)[1]) / 2  # all but one are flagged
     figures = evaluate(
         Inspector(
-            inspector.detector,
+            inspector.backend,
             replace(inspector.calibration, threshold=float(threshold)),
-            inspector.framing,
+            inspector.reading,
             inspector.facts,
         ),
         split,
@@ -109,7 +108,7 @@ def test_recall_is_told_by_kind_and_by_size(inspector: Inspector, split: Split) 
     scores = [inspector.inspect(sample.path).score for sample in anomalous]
     threshold = float(np.sort(scores)[:2].mean())  # one defect is missed
     strict = replace(inspector.calibration, threshold=threshold)
-    figures = evaluate(Inspector(inspector.detector, strict, inspector.framing, inspector.facts), mixed)
+    figures = evaluate(Inspector(inspector.backend, strict, inspector.reading, inspector.facts), mixed)
     found = np.array(scores) > threshold
     assert figures["recall_by_kind"] == {"kind 0": found[::2].mean(), "kind 1": found[1::2].mean()}
     assert next(iter(figures["recall_by_size"])).startswith("up to")
@@ -141,7 +140,7 @@ def test_one_class_has_no_ranking(inspector: Inspector, split: Split) -> None:
 def test_a_set_without_labels_is_refused_before_any_work(inspector: Inspector, tmp_path: Path) -> None:
     write_textures(tmp_path / "flat", 4)
 
-    def progress(paths: Iterable[Path]) -> Any:
+    def progress(*_: Any) -> None:
         raise AssertionError("nothing may be inspected")
 
     with pytest.raises(DatasetError, match="no labelled test images") as caught:
@@ -157,7 +156,7 @@ def test_the_report_holds_what_was_measured(inspector: Inspector, split: Split, 
     by_kind = ", ".join(f"{kind}: {100 * share:.0f} %" for kind, share in figures["recall_by_kind"].items())
     assert by_kind in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     kept = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))
-    assert kept == json.loads(json.dumps(figures))
+    assert kept == {"format": "unmask-metrics", "version": 1, **json.loads(json.dumps(figures))}
     results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))["results"]
     assert [row["group"] for row in results] == [sample.kind for sample in split.test]
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
@@ -182,9 +181,8 @@ def test_oct2017_s_protocol(tmp_path: Path) -> None:
                 picture = as_picture(image if kind == "NORMAL" else planted(image, x=16 * number))
                 picture.save(root / part / kind / f"{kind}-{i}.jpeg", quality=95)
     split = load(root)
-    inspector = Inspector.train(
-        split.normals,
-        split.held_out,
+    inspector = Inspector.fit(
+        split,
         detector="ssm",
         settings=SSM_FEATURES,
         false_alarm_rate=0.3,
