@@ -1,4 +1,4 @@
-"""`unmask bench`: what a row holds, what is kept, resumed and told, and that other people's detectors fare alike."""
+"""`unmask bench`: what a row holds, what is written, resumed and printed, and that commands are measured alike."""
 
 import json
 import sys
@@ -29,6 +29,7 @@ from unmask.benchmark import (
     scaling,
     summary,
 )
+from unmask.benchmark.comparison import compare
 from unmask.benchmark.methods import Method, methods_of
 from unmask.benchmark.page import write_page
 from unmask.benchmark.places import here, on_ray
@@ -377,6 +378,46 @@ def test_rows_are_kept_resumed_and_tried_again(tmp_path: Path) -> None:
     assert len(more.jobs) == 1
 
 
+def test_a_second_benchmark_does_not_write_into_the_same_folder(tmp_path: Path) -> None:
+    class Twice(Made):
+        """In the midst of a benchmark another is started."""
+
+        def __call__(self, jobs: Sequence[Job], minutes: float | None) -> Iterator[Done]:
+            for done in super().__call__(jobs, minutes):
+                with pytest.raises(SettingError, match="is locked by a benchmark"):
+                    bench(SETS, methods_of(["ssm"]), range(1), tmp_path / "r", resume=True, place=Made())
+                yield done
+
+    assert len(bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", place=Twice())) == 3
+    assert not (tmp_path / "r" / "bench.lock").exists()
+    assert len(bench(SETS, methods_of(["ssm"]), range(1), tmp_path / "r", resume=True, place=Made())) == 6
+
+
+def test_results_have_a_version_and_newer_ones_are_refused(tmp_path: Path) -> None:
+    bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", place=Made())
+    file = tmp_path / "r" / "results.json"
+    content = json.loads(file.read_text())
+    assert (content["format"], content["version"]) == ("unmask-bench", 1)
+    file.write_text(json.dumps({**content, "version": 2}))
+    with pytest.raises(DatasetError, match="has version 2, this unmask reads up to 1; update unmask"):
+        rows_of(tmp_path / "r")
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_limit_is_a_positive_number(minutes: float, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="give a number above 0"):
+        bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", max_minutes=minutes, place=Made())
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("name", ["six_sets", "speed"])
+def test_committed_results_are_still_read(name: str, tmp_path: Path) -> None:
+    committed = rows_of(Path(__file__).parents[1] / "benchmarks" / "results" / name)
+    assert len(list(summary.lines(committed, show_leaks=True))) > len({row["detector"] for row in committed})
+    assert "Mildly disturbed images" in write_page(tmp_path, committed, pictures=False).read_text(encoding="utf-8")
+    assert {one.mean for one in compare(committed, committed)} == {0.0}
+
+
 def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
     def interrupted(jobs: Sequence[Job], minutes: float | None) -> Iterator[Done]:
         yield next(iter(Made()(jobs, minutes)))
@@ -643,6 +684,7 @@ def test_parts_have_as_many_images_to_learn_from_as_they_say(monkeypatch: pytest
             split = load(folder, seed=0)
             assert len(split.normals) + len(split.held_out) == round(count / 0.8)
             assert abs(len(split.normals) - count) <= 0.2 * count
+            assert split.warnings == (), "no two images are equal"
             assert len(split.test) == 40
     assert not folder.exists()
 
