@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
+from square_images import SquareImages
 from unmask.benchmark.cost import machine
 from unmask.benchmark.results import write
 from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.evaluation.metrics import auroc
-from unmask.inspection.inspector import ImageFiles
 from unmask.training.trainer import Training
 from unmask.types import Sample
 
@@ -50,50 +50,51 @@ def main() -> None:
 def measured(dataset: Path, preset: str, settings: dict[str, str], seed: int, most: int) -> list[dict[str, Any]]:
     """Fit once on the normal images, then score the test images in every way."""
     split = load(dataset, seed=seed)
-    learned: Any = build(find("ssm"), preset, settings)
+    fitted: Any = build(find("ssm"), preset, settings)
     start = time.perf_counter()
-    learned.learn(ImageFiles(split.normals, learned.image_size), Training(seed=seed))
+    validation = fitted.fit_restorer(SquareImages(split.normals, fitted.image_size), Training(seed=seed))
     seconds = round(time.perf_counter() - start, 1)
     samples = _some(split.test, most)
-    scores = ("features",) if learned.space == "features" else ("pixels", "features", "both")
+    scores = ("features",) if fitted.space == "features" else ("pixels", "features", "both")
     rows = []
     for score in scores:
-        ssm = _with(learned, preset, {**settings, "score": score, "passes": 1})
-        ssm.passes = max(PASSES)
-        rows += [{"score": score, "fit_seconds": seconds, **row, **machine()} for row in _rows(ssm, samples)]
+        ssm = _with_score(fitted, preset, settings, score)
+        ssm.fit_scores(validation)
+        found = _rows(ssm, validation, samples)
+        rows += [{"score": score, "fit_seconds": seconds, **row, **machine()} for row in found]
     return rows
 
 
-def _with(learned: Any, preset: str, settings: dict[str, Any]) -> Any:
-    """The same restoration under other settings of the score."""
-    ssm: Any = build(find("ssm"), preset, settings)
-    ssm.mask_seed = learned.mask_seed
+def _with_score(fitted: Any, preset: str, settings: dict[str, Any], score: str) -> Any:
+    """A detector with the same restorer, another score, and as many passes as are measured."""
+    compared = {} if fitted.space == "features" else {"score": score}
+    ssm: Any = build(find("ssm"), preset, {**settings, **compared, "passes": max(PASSES)})
     if ssm.space == "features":
-        ssm.restoration = learned.restoration
+        ssm.restorer = fitted.restorer
     else:
-        ssm.restoration.net, ssm.restoration.kept = learned.restoration.net, learned.restoration.kept
-    ssm.settle()
-    return ssm.eval()
+        ssm.restorer.net = fitted.restorer.net
+    ssm.refinement.mask_seed = fitted.refinement.mask_seed
+    return ssm.to(fitted.fitted.device).eval()
 
 
 @torch.inference_mode()
-def _rows(ssm: Any, samples: list[Sample]) -> list[dict[str, Any]]:
-    """The first T of the most passes are what a detector with T passes sees."""
-    files = ImageFiles([sample.path for sample in samples], ssm.image_size)
-    stacks = [torch.stack([files[i] for i in some]) for some in torch.arange(len(files)).split(8)]
-    normal = [ssm.refine(model, seen) for model, seen in ssm.restoration.unseen()]
-    new = [ssm.refine(*ssm.restoration.look(stack)) for stack in stacks]
+def _rows(ssm: Any, validation: list[Any], samples: list[Sample]) -> list[dict[str, Any]]:
+    """The first T of the most passes are those of a detector with T passes."""
+    files = SquareImages([sample.path for sample in samples], ssm.image_size)
+    stacks = [torch.stack([files[int(i)] for i in some]) for some in torch.arange(len(files)).split(8)]
+    normal = [ssm.refinement(ssm.restorer, batch) for batch in validation]
+    new = [ssm.refinement(ssm.restorer, ssm.restorer.encode(stack)) for stack in stacks]
     labels = torch.tensor([sample.anomalous for sample in samples]).numpy()
     rows = []
     for passes in PASSES:
-        ssm.passes = passes
-        ssm.standardise([found[:passes][-1] for found in normal])
+        ssm.refinement.passes = passes
+        ssm.fit_spread([found[:passes][-1] for found in normal])
         scores = torch.cat([ssm.scores(found[:passes][-1]) for found in new])
-        covered = torch.cat([1 - found[:passes][-1].confirmed.float().mean((1, 2)) for found in new]).numpy()
+        covered = torch.cat([1 - found[:passes][-1].confirmed.float().mean((1, 2)) for found in new]).cpu().numpy()
         rows.append(
             {
                 "passes": passes,
-                "image_auroc": auroc(scores.double().numpy(), labels),
+                "image_auroc": auroc(scores.double().cpu().numpy(), labels),
                 "covered_good": round(float(covered[~labels].mean()), 4),
                 "covered_anomalous": round(float(covered[labels].mean()), 4),
                 "ms": _milliseconds(ssm, files),
@@ -104,7 +105,7 @@ def _rows(ssm: Any, samples: list[Sample]) -> list[dict[str, Any]]:
     return rows
 
 
-def _milliseconds(ssm: Any, files: ImageFiles) -> float:
+def _milliseconds(ssm: Any, files: SquareImages) -> float:
     """Of one image at a time, median of ten spread over the test set."""
     spent = []
     for i in torch.linspace(0, len(files) - 1, 10).long().tolist():
@@ -127,7 +128,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--set", action="append", default=[], type=lambda text: tuple(text.split("=", 1)))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--most", type=int, default=10**9, help="test images of a data set, at the most")
+    parser.add_argument("--most", type=int, default=10**9, help="number of test images of a data set, at most")
     return parser.parse_args()
 
 
