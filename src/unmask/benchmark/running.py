@@ -92,8 +92,8 @@ def _missing(
     show_leaks = any(job.show_leaks for job in jobs)
     there = {_key(row) for row in rows if _is_current(row, prints, show_leaks=show_leaks)}
     missing = [job for job in jobs if (str(job.method), dataset_name(job.dataset), job.seed) not in there]
-    kept = [row for row in rows if prints.get(row["dataset"]) in (None, row.get("fingerprint")) or row.get("failed")]
-    return missing, kept
+    current = [row for row in rows if prints.get(row["dataset"]) in (None, row.get("fingerprint")) or row.get("failed")]
+    return missing, current
 
 
 def _write(
