@@ -8,8 +8,6 @@ network. Results go to benchmarks/results/memory.json.
 
 from __future__ import annotations
 
-import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -50,40 +48,39 @@ def main() -> None:
 
 
 def _pictures(folder: Path, n: int, size: tuple[int, int]) -> Path:
-    """N files; every hundredth is drawn, the others are links to those."""
+    """N files of noise, no two of them equal."""
     folder.mkdir()
     random = np.random.default_rng(0)
     for i in range(n):
         path = folder / f"{i:05d}.png"
-        if i < 100:
-            noise = random.integers(100, 140, (*size, 3), np.uint8)
-            Image.fromarray(noise).save(path)
-        else:
-            os.link(folder / f"{i % 100:05d}.png", path)
+        Image.fromarray(random.integers(100, 140, (*size, 3), np.uint8)).save(path)
     return folder
 
 
 def _peak(*arguments: Any) -> dict[str, Any]:
     """Run unmask in a process of its own that also tells its peak."""
     code = (
-        "import resource, sys\nfrom unmask.cli import main\nsys.argv = ['unmask', *sys.argv[1:]]\ntry: main()\n"
-        "finally: print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)"
+        "import os, sys\nfrom unmask.benchmark.cost import peak_megabytes\nfrom unmask.cli import main\n"
+        "sys.argv = ['unmask', *sys.argv[1:]]\ntry: main()\n"
+        "finally: print('peak', peak_megabytes(), sum(os.times()[:2]), file=sys.stderr)"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     child, own = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True), 0
     with suppress(psutil.NoSuchProcess):
         while child.poll() is None:
-            told = psutil.Process(child.pid).memory_info()
-            own = max(own, told.rss - told.shared)
+            memory = psutil.Process(child.pid).memory_info()
+            own = max(own, memory.rss - getattr(memory, "shared", 0))
             time.sleep(0.02)
-    _, words = child.communicate()
+    _, printed = child.communicate()
     if child.returncode:
-        sys.exit(words)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    peak = int(words.rsplit("peak ", 1)[1].split()[0])
-    row = {"command": arguments[0], "own_peak_mb": own // 1_000_000, "peak_mb": peak, "cpu_s": round(spent, 1)}
+        sys.exit(printed)
+    peak, spent = printed.rsplit("peak ", 1)[1].split()[:2]
+    row = {
+        "command": arguments[0],
+        "own_peak_mb": own // 1_000_000,
+        "peak_mb": int(peak),
+        "cpu_s": round(float(spent), 1),
+    }
     print(row, flush=True)
     return row
 

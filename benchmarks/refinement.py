@@ -11,20 +11,17 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from square_images import SquareImages
 from unmask.benchmark.cost import machine
 from unmask.benchmark.results import write
 from unmask.datasets import load
-from unmask.detectors import build
-from unmask.detectors.ssm import SSM
-from unmask.detectors.ssm.restorer import Encoded
+from unmask.detectors import build, find
 from unmask.evaluation.metrics import auroc
-from unmask.inspection.inspector import ImageFiles
 from unmask.training.trainer import Training
 from unmask.types import Sample
 
@@ -53,44 +50,38 @@ def main() -> None:
 def measured(dataset: Path, preset: str, settings: dict[str, str], seed: int, most: int) -> list[dict[str, Any]]:
     """Fit once on the normal images, then score the test images in every way."""
     split = load(dataset, seed=seed)
-    fitted = _ssm(preset, settings)
+    fitted: Any = build(find("ssm"), preset, settings)
     start = time.perf_counter()
-    validation = fitted.fit_restorer(ImageFiles(split.normals, fitted.image_size), Training(seed=seed))
+    validation = fitted.fit_restorer(SquareImages(split.normals, fitted.image_size), Training(seed=seed))
     seconds = round(time.perf_counter() - start, 1)
     samples = _some(split.test, most)
+    scores = ("features",) if fitted.space == "features" else ("pixels", "features", "both")
     rows = []
-    for score in ("features",) if fitted.space == "features" else ("pixels", "features", "both"):
-        ssm = _with_score(fitted, preset, {**settings, "score": score, "passes": max(PASSES)})
+    for score in scores:
+        ssm = _with_score(fitted, preset, settings, score)
         ssm.fit_scores(validation)
-        rows += [
-            {"score": score, "fit_seconds": seconds, **row, **machine()} for row in _rows(ssm, validation, samples)
-        ]
+        found = _rows(ssm, validation, samples)
+        rows += [{"score": score, "fit_seconds": seconds, **row, **machine()} for row in found]
     return rows
 
 
-def _ssm(preset: str, settings: Mapping[str, Any]) -> SSM:
-    made = build(SSM, preset, settings)
-    assert isinstance(made, SSM)
-    return made
-
-
-def _with_score(fitted: SSM, preset: str, settings: Mapping[str, Any]) -> SSM:
-    """Another score of the same fit."""
-    ssm = _ssm(preset, settings)
-    trained = {key: value for key, value in fitted.restorer.state_dict().items() if "backbone" not in key}
+def _with_score(fitted: Any, preset: str, settings: dict[str, Any], score: str) -> Any:
+    """A detector with the same restorer, another score, and as many passes as are measured."""
+    compared = {} if fitted.space == "features" else {"score": score}
+    ssm: Any = build(find("ssm"), preset, {**settings, **compared, "passes": max(PASSES)})
     if ssm.space == "features":
         ssm.restorer = fitted.restorer
     else:
-        ssm.restorer.load_state_dict(trained, strict=False)  # the other score may compare in a backbone of its own
+        ssm.restorer.net = fitted.restorer.net
     ssm.refinement.mask_seed = fitted.refinement.mask_seed
-    return ssm.eval()
+    return ssm.to(fitted.fitted.device).eval()
 
 
 @torch.inference_mode()
-def _rows(ssm: SSM, validation: Sequence[Encoded], samples: list[Sample]) -> list[dict[str, Any]]:
+def _rows(ssm: Any, validation: list[Any], samples: list[Sample]) -> list[dict[str, Any]]:
     """The first T of the most passes are those of a detector with T passes."""
-    files = ImageFiles([sample.path for sample in samples], ssm.image_size)
-    stacks = [torch.stack([files[i] for i in some]) for some in torch.arange(len(files)).split(8)]
+    files = SquareImages([sample.path for sample in samples], ssm.image_size)
+    stacks = [torch.stack([files[int(i)] for i in some]) for some in torch.arange(len(files)).split(8)]
     normal = [ssm.refinement(ssm.restorer, batch) for batch in validation]
     new = [ssm.refinement(ssm.restorer, ssm.restorer.encode(stack)) for stack in stacks]
     labels = torch.tensor([sample.anomalous for sample in samples]).numpy()
@@ -99,11 +90,11 @@ def _rows(ssm: SSM, validation: Sequence[Encoded], samples: list[Sample]) -> lis
         ssm.refinement.passes = passes
         ssm.fit_spread([found[:passes][-1] for found in normal])
         scores = torch.cat([ssm.scores(found[:passes][-1]) for found in new])
-        covered = torch.cat([1 - found[:passes][-1].confirmed.float().mean((1, 2)) for found in new]).numpy()
+        covered = torch.cat([1 - found[:passes][-1].confirmed.float().mean((1, 2)) for found in new]).cpu().numpy()
         rows.append(
             {
                 "passes": passes,
-                "image_auroc": auroc(scores.double().numpy(), labels),
+                "image_auroc": auroc(scores.double().cpu().numpy(), labels),
                 "covered_good": round(float(covered[~labels].mean()), 4),
                 "covered_anomalous": round(float(covered[labels].mean()), 4),
                 "ms": _milliseconds(ssm, files),
@@ -114,7 +105,7 @@ def _rows(ssm: SSM, validation: Sequence[Encoded], samples: list[Sample]) -> lis
     return rows
 
 
-def _milliseconds(ssm: SSM, files: ImageFiles) -> float:
+def _milliseconds(ssm: Any, files: SquareImages) -> float:
     """Of one image at a time, median of ten spread over the test set."""
     spent = []
     for i in torch.linspace(0, len(files) - 1, 10).long().tolist():
@@ -137,7 +128,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--set", action="append", default=[], type=lambda text: tuple(text.split("=", 1)))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--most", type=int, default=10**9, help="test images of a data set, at the most")
+    parser.add_argument("--most", type=int, default=10**9, help="number of test images of a data set, at most")
     return parser.parse_args()
 
 

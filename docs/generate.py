@@ -8,7 +8,7 @@ import re
 import runpy
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def benchmark_table(results: Path = RESULTS / "six_sets") -> str:
         more = [figure(some, key, factor) for key, (_, factor) in COLUMNS.items()]
         lines.append([method, f"**{figure(some, 'image_auroc', 100)}**", *aurocs, *more])
     head = ["method", "image AUROC", *datasets, *(title for title, _ in COLUMNS.values())]
-    return "\n".join([_table(head, lines), "", *(f"- {making}" for making in _makings(rows))])
+    return "\n".join([_table(head, lines), "", *(f"- {line}" for line in _provenance(rows))])
 
 
 def robustness_table(results: Path = RESULTS / "six_sets") -> str:
@@ -70,11 +70,56 @@ def robustness_table(results: Path = RESULTS / "six_sets") -> str:
     for method, rows in ranked(rows_of(results)):
         cells = [method]
         for kind in DISTURBANCES:
-            found = [{**row, **row["robustness"][kind]} for row in rows]
+            found = _disturbed(rows, kind)
             auroc, alarms = mean(found, "image_auroc"), mean(found, "false_alarm_rate")
             cells.append("-" if auroc is None or alarms is None else f"{100 * auroc:.1f} / {100 * alarms:.0f}")
         lines.append(cells)
     return _table(["method", *DISTURBANCES], lines)
+
+
+def _disturbed(rows: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """The rows with the figures of one disturbance in place of their own."""
+    return [{**row, **row["robustness"][kind]} for row in rows]
+
+
+def false_alarms_table(results: Path = RESULTS / "six_sets", method: str = "fuse fast") -> str:
+    """The false-alarm rate of the default in %: a line a data set, a column a disturbance."""
+    from unmask.benchmark.results import JSON, by_method, mean, rows_of
+    from unmask.benchmark.robustness import DISTURBANCES
+
+    if not (results / JSON).exists():
+        return NO_FIGURES
+    rows = by_method(rows_of(results))[method]
+    lines = []
+    for dataset in sorted({row["dataset"] for row in rows}):
+        mine = [row for row in rows if row["dataset"] == dataset]
+        rates = [mean(_disturbed(mine, kind), "false_alarm_rate") for kind in DISTURBANCES]
+        lines.append([dataset, *("-" if rate is None else f"{100 * rate:.0f}" for rate in rates)])
+    return _table([f"false alarms of {method}", *DISTURBANCES], lines)
+
+
+def threshold_table() -> str:
+    """How many images a promised false-alarm rate needs."""
+    from unmask.inspection.calibration import images_needed
+
+    lines = [[f"{rate:g}", images_needed(rate), f"about {5 * images_needed(rate)}"] for rate in (0.1, 0.05, 0.02, 0.01)]
+    return _table(["wanted rate", "held-out images", "good images in all, if a fifth is held out"], lines)
+
+
+def pixel_metrics_table(results: Path = RESULTS / "pixel_metrics.json") -> str:
+    """Seconds, memory and error of the pixel metrics beside those of other tools."""
+    found = json.loads(results.read_text(encoding="utf-8"))
+    names = {"auroc": "pixel AUROC", "average_precision": "pixel AP", "aupro": "AUPRO"}
+    lines = []
+    for tool, row in found["tools"].items():
+        bounds = row.get("stated_bound", {})
+        off = [f"{row['off'][name]:.1e}" if row["off"][name] else "exact" for name in names]
+        off = [f"{error} ({bounds[name]:.1e})" if bounds else error for name, error in zip(names, off, strict=True)]
+        version = found["versions"].get({"adeval": "ADEval"}.get(tool, tool), "")
+        lines.append([f"{tool} {version}".strip(), f"{row['seconds']:.1f}", f"{row['peak_mb']:,}", *off])
+    head = ["tool", "seconds, reading included", "peak memory, MB", *(f"{name} off by" for name in names.values())]
+    made = f"`{found['command']}` at commit {found['commit']} on {found['threads']} thread of {found['processor']}"
+    return "\n".join([_table(head, lines), "", f"- {made}, {found['date']}. In brackets the bound that unmask states."])
 
 
 def speed_table(results: Path = RESULTS / "speed") -> str:
@@ -88,7 +133,7 @@ def speed_table(results: Path = RESULTS / "speed") -> str:
     fastest = sorted(by_method(rows).items(), key=lambda one: mean(one[1], "ms_p50") or 0.0)
     lines = [[name, *(figure(some, key, factor) for key, (_, factor) in COSTS.items())] for name, some in fastest]
     table = _table(["method", *(title for title, _ in COSTS.values())], lines)
-    return "\n".join([table, "", *(f"- {making}" for making in _makings(rows))])
+    return "\n".join([table, "", *(f"- {line}" for line in _provenance(rows))])
 
 
 def scaling_table(results: Path = RESULTS / "speed" / "scaling") -> str:
@@ -103,18 +148,25 @@ def scaling_table(results: Path = RESULTS / "speed" / "scaling") -> str:
     shown = [
         [name, *("-" if one is None else f"{one:,.{0 if one >= 100 else 1}f}" for one in more)] for name, *more in lines
     ]
-    return "\n".join([_table(head, shown), "", *(f"- {making}" for making in _makings(rows))])
+    return "\n".join([_table(head, shown), "", *(f"- {line}" for line in (*_provenance(rows), *_failures(rows)))])
 
 
-def _makings(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """How many rows came about how."""
+def _provenance(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """How the rows were made, and which failed: a line for each way."""
     ways = defaultdict(list)
     for row in rows:
         if not row["failed"]:
             where = f"{row['cores']} cores of {row['processor']}, {row['threads']} threads a row"
             ways[f"`{row['command']}` at commit {row['commit']} on {where}, {row['date']}"].append(row["seed"])
-    told = {way: ", ".join(map(str, sorted(set(seeds)))) for way, seeds in ways.items()}
-    return [f"{way}: {len(ways[way])} rows, seeds {seeds}." for way, seeds in told.items()]
+    seeds = {way: ", ".join(map(str, sorted(set(some)))) for way, some in ways.items()}
+    return [f"{way}: {len(ways[way])} rows, seeds {seeds[way]}." for way in ways]
+
+
+def _failures(rows: Sequence[dict[str, Any]]) -> list[str]:
+    from unmask.benchmark.methods import method_of
+
+    failed = [row for row in rows if row["failed"]]
+    return [f"No figures of `{method_of(row)}` on {row['dataset']}: {row['failed']}." for row in failed]
 
 
 def commands_table() -> str:
@@ -212,7 +264,10 @@ def rooms_table() -> str:
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "benchmark"): benchmark_table,
     ("README.md", "speed"): speed_table,
+    ("docs/evaluation.md", "thresholds"): threshold_table,
+    ("docs/evaluation.md", "pixel_metrics"): pixel_metrics_table,
     ("docs/evaluation.md", "robustness"): robustness_table,
+    ("docs/evaluation.md", "false_alarms"): false_alarms_table,
     ("docs/evaluation.md", "scaling"): scaling_table,
     ("README.md", "commands"): commands_table,
     ("docs/architecture.md", "rooms"): rooms_table,

@@ -1,4 +1,4 @@
-"""`unmask bench`: what a row holds, what is kept, resumed and told, and that other people's detectors fare alike."""
+"""`unmask bench`: what a row holds, what is written, resumed and printed, and that commands are measured alike."""
 
 import json
 import sys
@@ -16,13 +16,28 @@ from scipy.stats import rankdata
 from sklearn.metrics import f1_score, roc_auc_score
 
 from tiny import FEATURES, SIZE, SSM_PIXELS, Textures, write_dataset
-from unmask.benchmark import cost, foreign, galleries, leaks, plots, robustness, running, scaling, summary
+from unmask.benchmark import (
+    foreign,
+    galleries,
+    leaks,
+    places,
+    plots,
+    processes,
+    robustness,
+    row_process,
+    running,
+    scaling,
+    summary,
+)
+from unmask.benchmark.comparison import compare
 from unmask.benchmark.methods import Method, methods_of
 from unmask.benchmark.page import write_page
+from unmask.benchmark.places import here, on_ray
 from unmask.benchmark.results import mean, rows_of, spread
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
-from unmask.benchmark.row import Job, measure
-from unmask.benchmark.running import Done, bench, here, on_ray, run_job
+from unmask.benchmark.row import Job, measure, write_predictions
+from unmask.benchmark.row_process import Done
+from unmask.benchmark.running import bench
 from unmask.cli.app import main
 from unmask.datasets import load
 from unmask.detectors import build, find
@@ -122,22 +137,6 @@ def test_as_many_good_images_as_defects_are_disturbed() -> None:
     assert len(robustness.chosen(samples[:5], 40)) == 5
 
 
-# --- cost -------------------------------------------------------------------------------------------------------------
-
-
-def test_energy_is_read_where_the_machine_tells_it(tmp_path: Path) -> None:
-    for number in (0, 1):
-        (tmp_path / f"intel-rapl:{number}").mkdir()
-        (tmp_path / f"intel-rapl:{number}" / "energy_uj").write_text("1000000")
-    energy = cost.Energy(tmp_path)
-    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("3500000")
-    assert energy.joules() == 2.5
-    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("0")
-    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("0")
-    assert energy.joules() is None, "a counter that began anew tells nothing"
-    assert cost.Energy(tmp_path / "nowhere").joules() is None
-
-
 # --- leaks ------------------------------------------------------------------------------------------------------------
 
 
@@ -145,14 +144,14 @@ def test_claims_are_those_of_scikit_learn() -> None:
     random = np.random.default_rng(0)
     labels = np.arange(60) % 3 == 0
     scores = random.normal(size=60) + labels
-    seen = [{"step": 3, "steps": 9, "image_auroc": 0.999}, {"step": 6, "steps": 9, "image_auroc": 0.5}]
-    told = leaks.claims(scores, labels, 1.0, seen)
+    observations = [leaks.Observation(3, 9, 0.999), leaks.Observation(6, 9, 0.5)]
+    told = leaks.claims(scores, labels, 1.0, observations)
     best = max(f1_score(labels, scores >= threshold) for threshold in scores)
     assert told["f1_test_threshold"] == pytest.approx(best)
     assert told["f1_ours"] == pytest.approx(f1_score(labels, scores > 1.0))
     assert (told["image_auroc_best_step"], told["best_step"]) == (0.999, 3)
     assert leaks.claims(scores, labels, 1.0, [])["image_auroc_best_step"] is None
-    low = [{"step": 3, "steps": 9, "image_auroc": 0.1}]
+    low = [leaks.Observation(3, 9, 0.1)]
     assert leaks.claims(scores, labels, 1.0, low)["image_auroc_best_step"] == roc_auc_score(labels, scores)
     assert leaks.claims(scores[labels], labels[labels], 1.0, []) == {}
 
@@ -162,13 +161,13 @@ def test_claims_are_those_of_scikit_learn() -> None:
     [("isstad", {**FEATURES, "stage2_steps": 12}), ("ssm", {**SSM_PIXELS, "steps": 12})],
 )
 def test_a_watched_fit_learns_the_same(name: str, settings: dict[str, Any], weave: Path) -> None:
-    looks = leaks.LeakObserver(load(weave, seed=0).test)
+    observer = leaks.LeakObserver(load(weave, seed=0).test)
     alone, watched = (build(find(name), "fast", settings) for _ in range(2))
     alone.fit(Textures(10), Training(device="cpu"))
-    watched.fit(Textures(10), Training(device="cpu", observer=looks))
-    assert [look["step"] for look in looks.seen] == [2, 4, 6, 8, 10]
-    assert len(looks.seen) == OBSERVATIONS
-    assert all(0 <= look["image_auroc"] <= 1 for look in looks.seen)
+    watched.fit(Textures(10), Training(device="cpu", observer=observer))
+    assert [one.step for one in observer.observations] == [2, 4, 6, 8, 10]
+    assert len(observer.observations) == OBSERVATIONS
+    assert all(0 <= (one.image_auroc or 0) <= 1 for one in observer.observations)
     for (key, mine), other in zip(alone.learned().items(), watched.learned().values(), strict=True):
         assert mine.equal(other), key
 
@@ -300,7 +299,7 @@ class Made:
             if (one.detector, one.seed) in self.failing:
                 yield Done({**known, "failed": "it broke"}, b"")
             else:
-                yield Done({**known, "failed": None, **figures(one)}, b"seen")
+                yield Done({**known, "failed": None, **figures(one)}, b"PK")
 
 
 def figures(one: Job) -> dict[str, Any]:
@@ -341,18 +340,24 @@ def _sets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 def test_rows_are_kept_resumed_and_tried_again(tmp_path: Path) -> None:
     methods, told = methods_of(["fre,ssm"]), []
-    first = bench(SETS, methods, range(2), tmp_path / "r", run=Made([("ssm", 1)]), command="unmask bench it")
+    first = bench(SETS, methods, range(2), tmp_path / "r", place=Made([("ssm", 1)]), command="unmask bench it")
     assert len(first) == 12
     assert sum(bool(row["failed"]) for row in first) == 3
     assert rows_of(tmp_path / "r") == first
     assert {row["folder"] for row in first} == {str(one) for one in SETS}, "as it was given, not where it lies"
     assert {row["command"] for row in first} == {"unmask bench it"}
-    assert len(list((tmp_path / "r" / "seen").iterdir())) == 9
+    assert len(list((tmp_path / "r" / "predictions").iterdir())) == 9
     with pytest.raises(SettingError, match="add --resume"):
-        bench(SETS, methods, range(2), tmp_path / "r", run=Made())
+        bench(SETS, methods, range(2), tmp_path / "r", place=Made())
     again = Made()
     rows = bench(
-        SETS, methods, range(2), tmp_path / "r", resume=True, run=again, told=lambda row, n, of: told.append((n, of))
+        SETS,
+        methods,
+        range(2),
+        tmp_path / "r",
+        resume=True,
+        place=again,
+        on_row=lambda row, n, of: told.append((n, of)),
     )
     assert [(one.detector, one.seed) for one in again.jobs] == [("ssm", 1)] * 3
     assert told == [(10, 12), (11, 12), (12, 12)]
@@ -361,16 +366,56 @@ def test_rows_are_kept_resumed_and_tried_again(tmp_path: Path) -> None:
     rows = [{**row, "fingerprint": "other"} if row["dataset"] == SETS[0].name else row for row in rows]
     (tmp_path / "r" / "results.json").write_text(json.dumps({"rows": rows}))
     changed = Made()
-    rows = bench(SETS, methods, range(2), tmp_path / "r", resume=True, run=changed)
+    rows = bench(SETS, methods, range(2), tmp_path / "r", resume=True, place=changed)
     assert {Path(one.dataset).name for one in changed.jobs} == {SETS[0].name}, "its files have changed"
     assert len(changed.jobs) == 4
     assert {row["fingerprint"] for row in rows} == {"f"}
     looked = Made()
-    bench(SETS, methods, range(1), tmp_path / "r", resume=True, run=looked, show_leaks=True)
+    bench(SETS, methods, range(1), tmp_path / "r", resume=True, place=looked, show_leaks=True)
     assert len(looked.jobs) == 6, "nobody had looked"
     more = Made()
-    assert len(bench(SETS[:1], methods_of(["protoad"]), range(1), tmp_path / "r", resume=True, run=more)) == 13
+    assert len(bench(SETS[:1], methods_of(["protoad"]), range(1), tmp_path / "r", resume=True, place=more)) == 13
     assert len(more.jobs) == 1
+
+
+def test_a_second_benchmark_does_not_write_into_the_same_folder(tmp_path: Path) -> None:
+    class Twice(Made):
+        """In the midst of a benchmark another is started."""
+
+        def __call__(self, jobs: Sequence[Job], minutes: float | None) -> Iterator[Done]:
+            for done in super().__call__(jobs, minutes):
+                with pytest.raises(SettingError, match="is locked by a benchmark"):
+                    bench(SETS, methods_of(["ssm"]), range(1), tmp_path / "r", resume=True, place=Made())
+                yield done
+
+    assert len(bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", place=Twice())) == 3
+    assert not (tmp_path / "r" / "bench.lock").exists()
+    assert len(bench(SETS, methods_of(["ssm"]), range(1), tmp_path / "r", resume=True, place=Made())) == 6
+
+
+def test_results_have_a_version_and_newer_ones_are_refused(tmp_path: Path) -> None:
+    bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", place=Made())
+    file = tmp_path / "r" / "results.json"
+    content = json.loads(file.read_text())
+    assert (content["format"], content["version"]) == ("unmask-bench", 1)
+    file.write_text(json.dumps({**content, "version": 2}))
+    with pytest.raises(DatasetError, match="has version 2, this unmask reads up to 1; update unmask"):
+        rows_of(tmp_path / "r")
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_limit_is_a_positive_number(minutes: float, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="give a number above 0"):
+        bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", max_minutes=minutes, place=Made())
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("name", ["six_sets", "speed"])
+def test_committed_results_are_still_read(name: str, tmp_path: Path) -> None:
+    committed = rows_of(Path(__file__).parents[1] / "benchmarks" / "results" / name)
+    assert len(list(summary.lines(committed, show_leaks=True))) > len({row["detector"] for row in committed})
+    assert "Mildly disturbed images" in write_page(tmp_path, committed, pictures=False).read_text(encoding="utf-8")
+    assert {one.mean for one in compare(committed, committed)} == {0.0}
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
@@ -379,24 +424,24 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", run=interrupted)
+        bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", place=interrupted)
     assert len(rows_of(tmp_path / "r")) == 1
-    assert {path.name for path in (tmp_path / "r").iterdir()} == {"results.json", "results.parquet", "seen"}
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"results.json", "results.parquet", "predictions"}
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("x")
     with pytest.raises(SettingError, match="holds no results"):
-        bench(SETS, methods_of(["fre"]), range(1), tmp_path, run=Made())
+        bench(SETS, methods_of(["fre"]), range(1), tmp_path, place=Made())
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(DatasetError, match="no file of results"):
-        bench(SETS, methods_of(["fre"]), range(1), tmp_path, resume=True, run=Made())
+        bench(SETS, methods_of(["fre"]), range(1), tmp_path, resume=True, place=Made())
 
 
 def test_the_table_holds_every_figure(tmp_path: Path) -> None:
     from pyarrow import parquet
 
-    bench(SETS, methods_of(["fre"]), range(2), tmp_path / "r", run=Made())
+    bench(SETS, methods_of(["fre"]), range(2), tmp_path / "r", place=Made())
     rows = parquet.read_table(tmp_path / "r" / "results.parquet").to_pylist()
     assert len(rows) == 6
     assert (rows[0]["method"], rows[0]["image_auroc_low"], rows[0]["jpeg_false_alarm_rate"]) == ("fre fast", 0.8, 0.25)
@@ -411,35 +456,21 @@ def test_a_row_runs_in_a_process_of_its_own_and_its_failure_is_a_row(weave: Path
     assert good.row["image_auroc"] == here_and_now["image_auroc"]
     assert good.row["threads"] == 1
     assert good.row["notes"], "the promise was lowered for want of images"
-    assert good.seen[:2] == b"PK"
+    assert good.predictions[:2] == b"PK"
     assert "no such folder" in bad.row["failed"]
     assert bad.row["dataset"] == "nowhere"
-    assert bad.seen == b""
-
-
-def test_a_row_that_takes_too_long_is_given_up_with_all_it_started(weave: Path, command: Any, tmp_path: Path) -> None:
-    alive = tmp_path / "alive"
-    slow = f"import time\nwhile True:\n    open({str(alive)!r}, 'w').write(str(time.time()))\n    time.sleep(0.05)"
-    children: set[Any] = set()
-    done = run_job(job(weave, command(slow)), 1, 0.4, children)
-    assert done.row["failed"] == "stopped after 0.4 minutes"
-    assert children == set()
-    assert alive.exists(), "it had begun"
-    time.sleep(0.2)
-    before = alive.read_text()
-    time.sleep(0.3)
-    assert alive.read_text() == before
+    assert bad.predictions == b""
 
 
 def test_ctrl_c_ends_what_runs(weave: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
-    monkeypatch.setattr(running, "_end", lambda child: (child.kill(), child.wait(), ended.set()))
+    monkeypatch.setattr(processes, "end", lambda child: (child.kill(), child.wait(), ended.set()))
 
     def impatient(*_: Any, **__: Any) -> Any:
         time.sleep(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "wait", impatient)
+    monkeypatch.setattr(places, "wait", impatient)
     with pytest.raises(KeyboardInterrupt):
         list(here(1)([job(weave, command("import time; time.sleep(60)"))], None))
     assert ended.is_set()
@@ -459,14 +490,13 @@ def test_a_ray_cluster_of_two_workers_gives_the_same_rows(weave: Path, tmp_path:
     try:
         for _ in range(2):
             cluster.add_node(num_cpus=1)
-        jobs = [job(weave), job(weave, seed=1), job(tmp_path / "nowhere")]
+        jobs = [job(weave), job(tmp_path / "nowhere")]
         found = {(done.row["dataset"], done.row["seed"]): done.row for done in on_ray(cluster.address)(jobs, None)}
         assert not ray.is_initialized(), "what it began it ends"
     finally:
         cluster.shutdown()
     assert "no such folder" in found["nowhere", 0]["failed"]
-    for one in jobs[:2]:
-        assert found["weave", one.seed]["image_auroc"] == measure(one)[0]["image_auroc"]
+    assert found["weave", 0]["image_auroc"] == measure(jobs[0])[0]["image_auroc"]
 
 
 # --- what is told -----------------------------------------------------------------------------------------------------
@@ -474,7 +504,7 @@ def test_a_ray_cluster_of_two_workers_gives_the_same_rows(weave: Path, tmp_path:
 
 @pytest.fixture
 def rows(tmp_path: Path) -> list[dict[str, Any]]:
-    return bench(SETS, methods_of(["fre,ssm,protoad"]), range(2), tmp_path / "r", run=Made([("ssm", 1)]))
+    return bench(SETS, methods_of(["fre,ssm,protoad"]), range(2), tmp_path / "r", place=Made([("ssm", 1)]))
 
 
 def test_means_weigh_data_sets_alike_and_spread_is_between_seeds() -> None:
@@ -537,7 +567,7 @@ def test_a_pair_may_have_failed_or_share_a_name_with_another(rows: list[dict[str
 
 def test_files_of_methods_have_short_names_of_their_own() -> None:
     row = {"preset": "", "settings": {}, "dataset": "a", "seed": 0}
-    names = {running.seen_name({**row, "detector": f"command:{'x' * 300} {end}"}) for end in ("a b", "a_b")}
+    names = {running.predictions_name({**row, "detector": f"command:{'x' * 300} {end}"}) for end in ("a b", "a_b")}
     assert len(names) == 2
     assert max(map(len, names)) < 120
 
@@ -584,7 +614,7 @@ def test_the_command_measures_shows_and_resumes(
     plain = [word for word in words if word not in ("--set", "pool=1")]
     tiny = {"detector": "fre", "preset": "fast"}
     monkeypatch.setitem(find("fre").presets, "fast", {"backbone": "tiny", "image_size": SIZE, "levels": (2, 3)})
-    monkeypatch.setattr(running, "run_job", lambda one, *_: _in_process(one))
+    monkeypatch.setattr(row_process, "run_job", lambda one, *_: _in_process(one))
     assert run(*plain, "--seeds", "1") == 0
     told = capsys.readouterr()
     assert "1/2 weave, fre fast, seed 0: image AUROC" in told.err
@@ -596,7 +626,7 @@ def test_the_command_measures_shows_and_resumes(
     assert "data:image" not in (tmp_path / "r" / "index.html").read_text()
     assert run("compare", tmp_path / "r", tmp_path / "r") == 0
     assert "fre fast: image AUROC +0.00" in capsys.readouterr().out
-    monkeypatch.setattr(running, "run_job", lambda one, *_: running._failed(one, "no luck"))
+    monkeypatch.setattr(row_process, "run_job", lambda one, *_: row_process.failed(one, "no luck"))
     assert run(*plain, "--seeds", "2", "--resume") == 1
     assert "FAILED: weave, fre fast, seed 1: no luck" in capsys.readouterr().out
     assert tiny.items() <= rows_of(tmp_path / "r")[0].items()
@@ -607,7 +637,7 @@ def _in_process(one: Job) -> Done:
 
     row, seen = measure(one)
     file = io.BytesIO()
-    np.savez_compressed(file, scores=seen["scores"], maps=seen["maps"])
+    write_predictions(file, seen)
     return Done({**row, "folder": one.dataset, "failed": None}, file.getvalue())
 
 
@@ -637,9 +667,9 @@ def test_wrong_words_are_told_in_one_line(
 
 def test_data_sets_that_cannot_be_measured_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder"):
-        bench([*SETS, Path("nowhere")], methods_of(["fre"]), range(1), tmp_path / "r", run=Made())
+        bench([*SETS, Path("nowhere")], methods_of(["fre"]), range(1), tmp_path / "r", place=Made())
     with pytest.raises(SettingError, match="have the same name"):
-        bench([Path("a/bolt"), Path("b/bolt")], methods_of(["fre"]), range(1), tmp_path / "r", run=Made())
+        bench([Path("a/bolt"), Path("b/bolt")], methods_of(["fre"]), range(1), tmp_path / "r", place=Made())
 
 
 # --- how it grows -----------------------------------------------------------------------------------------------------
@@ -654,6 +684,7 @@ def test_parts_have_as_many_images_to_learn_from_as_they_say(monkeypatch: pytest
             split = load(folder, seed=0)
             assert len(split.normals) + len(split.held_out) == round(count / 0.8)
             assert abs(len(split.normals) - count) <= 0.2 * count
+            assert split.warnings == (), "no two images are equal"
             assert len(split.test) == 40
     assert not folder.exists()
 
@@ -677,5 +708,5 @@ def test_growth_is_a_line_a_method(tmp_path: Path) -> None:
 
 def test_growth_stands_on_the_page(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     assert "How it grows" not in write_page(tmp_path / "r", rows).read_text()
-    bench([Path("part_100")], methods_of(["fre"]), range(1), tmp_path / "r" / "scaling", run=Made())
+    bench([Path("part_100")], methods_of(["fre"]), range(1), tmp_path / "r" / "scaling", place=Made())
     assert "How it grows" in write_page(tmp_path / "r", rows).read_text()

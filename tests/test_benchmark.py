@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tiny import FEATURES, SIZE, SSM_FEATURES, as_picture, planted, texture, write_dataset, write_textures
 from unmask.datasets import load
 from unmask.errors import DatasetError
-from unmask.evaluation.evaluate import evaluate, size_groups
+from unmask.evaluation.dataset_metrics import size_groups
+from unmask.evaluation.evaluate import evaluate
 from unmask.imaging.images import resize_map
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
@@ -140,7 +140,7 @@ def test_one_class_has_no_ranking(inspector: Inspector, split: Split) -> None:
 def test_a_set_without_labels_is_refused_before_any_work(inspector: Inspector, tmp_path: Path) -> None:
     write_textures(tmp_path / "flat", 4)
 
-    def progress(paths: Iterable[Path]) -> Any:
+    def progress(*_: Any) -> None:
         raise AssertionError("nothing may be inspected")
 
     with pytest.raises(DatasetError, match="no labelled test images") as caught:
@@ -156,7 +156,7 @@ def test_the_report_holds_what_was_measured(inspector: Inspector, split: Split, 
     by_kind = ", ".join(f"{kind}: {100 * share:.0f} %" for kind, share in figures["recall_by_kind"].items())
     assert by_kind in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     kept = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))
-    assert kept == json.loads(json.dumps(figures))
+    assert kept == {"format": "unmask-metrics", "version": 1, **json.loads(json.dumps(figures))}
     results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))["results"]
     assert [row["group"] for row in results] == [sample.kind for sample in split.test]
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")

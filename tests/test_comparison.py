@@ -33,18 +33,18 @@ def run(gain: float, noise: float, seed: int = 0, **changes: Any) -> list[dict[s
 
 def test_a_gain_everywhere_is_real_and_a_loss_too() -> None:
     (gained,), (lost,) = compare(run(0, 0), run(0.01, 0)), compare(run(0.01, 0), run(0, 0))
-    assert gained.real
+    assert gained.significant
     assert gained.mean == pytest.approx(0.01 * (1 + 0.1 * 3.5))
     assert gained.low < gained.mean < gained.high
     assert (gained.datasets, gained.pairs) == (8, 24)
     assert gained.p == pytest.approx(2 / 2**8)  # all eight of one sign
-    assert "really better" in gained.sentence()
-    assert "really worse" in lost.sentence()
+    assert "significantly better" in gained.sentence()
+    assert "significantly worse" in lost.sentence()
     assert lost.mean == pytest.approx(-gained.mean)
 
 
 def test_noise_is_not_real() -> None:
-    called = [compare(run(0, 0.01, seed), run(0, 0.01, seed + 100))[0].real for seed in range(40)]
+    called = [compare(run(0, 0.01, seed), run(0, 0.01, seed + 100))[0].significant for seed in range(40)]
     assert sum(called) <= 5
     assert "no difference" in compare(run(0, 0.01), run(0, 0.01, 100))[0].sentence()
 
@@ -56,7 +56,7 @@ def test_the_same_run_differs_by_nothing() -> None:
 
 def test_five_data_sets_prove_nothing() -> None:
     five = [one for one in run(0.05, 0) if one["dataset"] in SETS[:5]]
-    assert not compare(run(0, 0), five)[0].real
+    assert not compare(run(0, 0), five)[0].significant
 
 
 def test_one_data_set_has_the_spread_of_its_seeds() -> None:
@@ -65,7 +65,7 @@ def test_one_data_set_has_the_spread_of_its_seeds() -> None:
     (found,) = compare(first, second)
     assert found.mean == pytest.approx(0.02)
     assert 0.01 <= found.low < 0.015 < 0.025 < found.high <= 0.03 + 1e-9
-    assert not found.real
+    assert not found.significant
 
 
 def test_holm_against_the_definition() -> None:
@@ -120,7 +120,7 @@ def test_the_command(
     with pytest.raises(SystemExit) as stopped:
         main()
     assert (stopped.value.code or 0) == code
-    assert f"really {'better' if gain > 0 else 'worse'}" in capsys.readouterr().out
+    assert f"significantly {'better' if gain > 0 else 'worse'}" in capsys.readouterr().out
 
 
 def test_what_failed_is_lost_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

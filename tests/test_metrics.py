@@ -12,9 +12,8 @@ from sklearn import metrics as oracle
 
 from unmask.errors import UnmaskError
 from unmask.evaluation import histogram
+from unmask.evaluation.curves import Curve
 from unmask.evaluation.metrics import (
-    Curve,
-    PixelMetrics,
     at_threshold,
     auroc,
     average_precision,
@@ -22,6 +21,7 @@ from unmask.evaluation.metrics import (
     f1_max,
     roc_curve,
 )
+from unmask.evaluation.pixel_metrics import PixelMetrics
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""A detector of anomalib as a command for `foreign.py`. It runs in anomalib's environment and imports nothing of ours.
+"""A detector of anomalib as a command for `foreign.py`. It runs in anomalib's environment, without unmask.
 
     python anomalib_worker.py MODEL SETTINGS TRAIN IMAGES MAPS SEED
 
@@ -48,14 +48,14 @@ def main() -> None:
     model = build(name, dict(pair.split("=", 1) for pair in json.loads(settings)))
     _map_small_blocks(64 * 1024)
     seconds, megabytes = fit(model, Path(train))
-    _map_small_blocks(1 << 30)  # as our own rows: pages that are used again are half of a network's time
+    _map_small_blocks(1 << 30)  # as in the rows of unmask: pages that are used again are half of a network's time
     paths = sorted(Path(shown).iterdir())
     with torch.inference_mode():
         model.eval()
         times = [_milliseconds(model, path) for path in paths[: WARM_UP + TIMED]][WARM_UP:]
         scores: dict[str, float] = {}
         for first in range(0, len(paths), BATCH):
-            judge(model, paths[first : first + BATCH], Path(maps), scores)
+            predict(model, paths[first : first + BATCH], Path(maps), scores)
     versions = {package: version(package) for package in ("anomalib", "torch", "timm", "lightning")}
     cost = {"fit_seconds": round(seconds, 1), "model_mb": megabytes, "milliseconds": times, "versions": versions}
     Path(maps, "scores.json").write_text(json.dumps(scores))
@@ -93,7 +93,7 @@ def fit(model: Any, train: Path) -> tuple[float, float]:
     return seconds, round(max(sizes, default=0) / 1e6, 1)
 
 
-def judge(model: Any, paths: list[Path], maps: Path, scores: dict[str, float]) -> None:
+def predict(model: Any, paths: list[Path], maps: Path, scores: dict[str, float]) -> None:
     """Write the maps of a batch, and note its scores."""
     found = model.model(decoded(model, paths))
     for path, map_, score in zip(paths, found.anomaly_map, found.pred_score, strict=True):
@@ -125,9 +125,9 @@ def _load_weights(model: Any) -> None:
 
 def _map_small_blocks(least: int) -> None:
     """Have malloc map blocks from so many bytes on: the coreset's loop fragments the heap without bound otherwise."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, least)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, least)
 
 
 def _value(text: str) -> Any:

@@ -6,7 +6,7 @@ Rows are paired by data set and seed. A data set counts as a whole: seeds of one
 - The p-value: Wilcoxon's signed-rank test over the data sets' means (Demšar, JMLR 2006), corrected over all that is
   compared at once (Holm 1979).
 
-A difference is called real if the interval leaves out 0 and p is below 0.05. Five data sets can never reach that p.
+A difference is significant if the interval leaves out 0 and p is below 0.05. Five data sets can never reach that p.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Difference(NamedTuple):
     p: float
 
     @property
-    def real(self) -> bool:
+    def significant(self) -> bool:
         """Whether it is more than chance."""
         return self.p < LEVEL and (self.low > 0 or self.high < 0)
 
     def sentence(self) -> str:
-        """In plain words."""
+        """The difference as a sentence."""
         first, second = self.methods
         whose = first if first == second else f"{second} against {first}"
         found = f"{METRICS[self.metric]} {100 * self.mean:+.2f} ({100 * self.low:+.2f} to {100 * self.high:+.2f})"
@@ -65,8 +65,8 @@ class Difference(NamedTuple):
             f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((self.datasets, "data set"), (self.pairs, "pair"))
         )
         on = f"on {sets}, {pairs}, p = {self.p:.2g}"
-        if self.real:
-            return f"{whose}: {found} {on}: really {'better' if self.mean > 0 else 'worse'}"
+        if self.significant:
+            return f"{whose}: {found} {on}: significantly {'better' if self.mean > 0 else 'worse'}"
         return f"{whose}: {found} {on}: no difference that these data sets can show"
 
 
@@ -96,7 +96,7 @@ def compare(first: Rows, second: Rows) -> list[Difference]:
 
 
 def lost(first: Rows, second: Rows) -> list[str]:
-    """What the first run measured and the second failed to, or did not try, a line a row; of methods that both know."""
+    """A line for each row of the first run that the second did not measure, of the methods that both hold."""
     known = {method_of(row) for row in second}
     reasons = {(method_of(row), row["dataset"], row["seed"]): row.get("failed") for row in second}
     found = []

@@ -5,28 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import resource
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-from unmask.inspection.inspector import Inspector
-
 WARM_UP, TIMED = 3, 100
 RAPL = Path("/sys/class/powercap")  # the energy counters that Linux shows of Intel's and AMD's processors
 
 
-def timed(inspector: Inspector, paths: Sequence[Path]) -> dict[str, float]:
-    """Median and 95th percentile of one image at a time, as at a line, decoding included; a few to warm up first."""
+def timed(inspect: Callable[[Path], object], paths: Sequence[Path]) -> dict[str, float]:
+    """Time one image at a time, decoding included; a few to warm up first.
+
+    Args:
+        inspect: judges an image file.
+        paths: of images; the first `TIMED` of them are taken.
+
+    Returns:
+        Median and 95th percentile in milliseconds.
+    """
     for path in paths[:WARM_UP]:
-        inspector.inspect(path)
-    return percentiles(list(_each(inspector, paths[:TIMED])))
+        inspect(path)
+    return percentiles(list(_each(inspect, paths[:TIMED])))
 
 
 def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
@@ -35,24 +41,37 @@ def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
     return {"ms_p50": round(float(p50), 2), "ms_p95": round(float(p95), 2)}
 
 
-def _each(inspector: Inspector, paths: Sequence[Path]) -> Iterator[float]:
+def _each(inspect: Callable[[Path], object], paths: Sequence[Path]) -> Iterator[float]:
     for path in paths:
         start = time.perf_counter()
-        inspector.inspect(path)
+        inspect(path)
         yield 1000 * (time.perf_counter() - start)
 
 
 def peak_megabytes() -> int:
-    """The most resident memory that this process ever had; `ru_maxrss` would count that of its parent as well."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    """The most resident memory that this process ever had, in units of 2^20 bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset) // 2**20
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, StopIteration):  # `ru_maxrss` would count that of the parent as well
+            lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+            return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, the others kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+
+
+def busy_cores(seconds: float = 0.3) -> float:
+    """How many of the cores that this process may use are busy with other work; it sleeps while they are watched."""
+    shares = psutil.cpu_percent(seconds, percpu=True)
+    process = psutil.Process()
+    mine = process.cpu_affinity() if hasattr(process, "cpu_affinity") else range(len(shares))
+    return round(float(sum(shares[core] for core in mine if core < len(shares))) / 100, 2)
 
 
 class PeakOf:
-    """Watches the most resident memory of a process and its children, every 50 ms, while a block runs."""
+    """The most resident memory of a process and its children together, read every 50 ms while a block runs."""
 
     def __init__(self, pid: int) -> None:
         self.pid, self.bytes, self.over = pid, 0, threading.Event()
@@ -68,7 +87,7 @@ class PeakOf:
 
     @property
     def megabytes(self) -> int:
-        """The most that was seen."""
+        """The most that was read, in units of 2^20 bytes."""
         return self.bytes // 2**20
 
     def _watch(self) -> None:
@@ -80,14 +99,14 @@ class PeakOf:
 
 
 class Energy:
-    """The joules that the processor counts from now on, where the machine tells them."""
+    """The joules that the processor counts from now on, where the system gives them."""
 
     def __init__(self, counters: Path = RAPL) -> None:
         self.files = sorted(counters.glob("*-rapl:[0-9]/energy_uj"))
         self.start = self._read()
 
     def joules(self) -> float | None:
-        """Since the start, of all processors; None where nothing is told or a counter has begun anew."""
+        """Joules of all processors since the start; None where the system gives none or a counter began anew."""
         now = self._read()
         if self.start is None or now is None or now < self.start:
             return None
@@ -104,7 +123,7 @@ def machine(threads: int | None = None) -> dict[str, Any]:
     """What a figure was measured on.
 
     Args:
-        threads: that were used; None = those that torch uses.
+        threads: the number of threads that were used; None = as many as torch uses.
     """
     if threads is None:
         import torch
@@ -120,7 +139,7 @@ def machine(threads: int | None = None) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Of the source that runs; empty where it is no checkout."""
+    """The commit of the source that runs; empty where it is no checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -129,7 +148,7 @@ def _commit() -> str:
 
 
 def _processor() -> str:
-    """Its name, with the instructions that matter here."""
+    """The processor's name, with the instruction sets that matter here."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

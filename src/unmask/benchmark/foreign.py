@@ -1,11 +1,12 @@
-"""Other people's detectors: a command reads folders and writes maps; splits, threshold and figures are ours.
+"""Detectors of other people: a command reads folders and writes maps; splits, threshold and figures are ours.
 
     COMMAND TRAIN IMAGES MAPS SEED
 
 - TRAIN holds good images to learn from.
-- IMAGES holds images to judge, under numbers for names and in a random order: those held out, the tests, and disturbed
-  copies of some tests. Nothing says which is which. (A command that compares images with each other could find copies.)
-- All are PNG files of 8 bits and three channels, decoded as our own detectors see them.
+- IMAGES holds images to judge, under numbers for names and in a random order: the held-out images, the test images, and
+  disturbed copies of some test images. Nothing says which is which. (A command that compares images with each other
+  could find the copies.)
+- All are PNG files of 8 bits and three channels, decoded as they are for the detectors of unmask.
 - Into MAPS it writes for each image, such as 000017.png, a map: 000017.npy, (h, w) float, higher = more anomalous, of
   any size. MAPS/scores.json may hold image scores ({"000017": 3.2}); otherwise the largest value of a map is its score.
 - MAPS/cost.json may hold {"fit_seconds", "model_mb", "milliseconds": [one image at a time, ...], "versions": {...}}.
@@ -17,7 +18,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -30,7 +30,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from unmask.benchmark.cost import PeakOf
-from unmask.benchmark.methods import ANOMALIB, COMMAND, Method
+from unmask.benchmark.methods import ANOMALIB, COMMAND, Method, words_of
 from unmask.benchmark.robustness import Disturbed
 from unmask.errors import DependencyError, ForeignError
 from unmask.imaging import images
@@ -41,12 +41,12 @@ PYTHON_OF_ANOMALIB = "UNMASK_ANOMALIB_PYTHON"
 
 
 class Maps:
-    """What a command wrote: maps and scores of images, read from the disk when they are asked for.
+    """What a command wrote: maps and scores of images; a map is read from the disk when it is needed.
 
     Args:
         folder: where it wrote.
         names: image -> the number it had for a name.
-        seconds: that the command took in all.
+        seconds: that the command took.
         peak_mb: its most resident memory.
 
     Raises:
@@ -144,7 +144,7 @@ def command_of(method: Method) -> list[str]:
         DependencyError: anomalib's environment is not named.
     """
     if method.detector.startswith(COMMAND):
-        return shlex.split(method.detector.removeprefix(COMMAND))
+        return words_of(method.detector.removeprefix(COMMAND))
     python = os.environ.get(PYTHON_OF_ANOMALIB)
     if not python or not Path(python).exists():
         raise DependencyError(
@@ -157,31 +157,32 @@ def command_of(method: Method) -> list[str]:
 
 
 def _call(command: list[str], method: Method) -> int:
-    """Run it; the megabytes that it and its children had at the most."""
+    """Run a command; return the most megabytes that it and its children had."""
     ours = ("PYTHONPATH", "PYTHONHOME")  # of the row, which would give it our packages in place of its own
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     null, pipe, joined = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
+    text: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}
     try:
-        child = subprocess.Popen(command, env=environment, text=True, stdin=null, stdout=pipe, stderr=joined)
+        child = subprocess.Popen(command, env=environment, stdin=null, stdout=pipe, stderr=joined, **text)
     except OSError as error:
         raise ForeignError(f"{method.detector} cannot be started: {error}") from error
     with PeakOf(child.pid) as peak:
-        words, _ = child.communicate()
-    sys.stderr.write(words)
+        printed, _ = child.communicate()
+    sys.stderr.write(printed)
     if child.returncode:
-        last = next((line for line in reversed(words.splitlines()) if line.strip()), "no words")
+        last = next((line for line in reversed(printed.splitlines()) if line.strip()), "no message")
         raise ForeignError(f"{method.detector} ended with {child.returncode}: {last.strip()}")
     return peak.megabytes
 
 
-def _cost(told: dict[str, Any]) -> dict[str, Any]:
-    """What a command says of its cost, as numbers."""
+def _cost(given: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of cost.json."""
     try:
         known: dict[str, Any] = {
-            name: None if told.get(name) is None else _finite(told[name]) for name in ("fit_seconds", "model_mb")
+            name: None if given.get(name) is None else _finite(given[name]) for name in ("fit_seconds", "model_mb")
         }
-        known["milliseconds"] = [_finite(one) for one in told.get("milliseconds") or ()]
-        known["versions"] = {str(name): str(one) for name, one in (told.get("versions") or {}).items()}
+        known["milliseconds"] = [_finite(one) for one in given.get("milliseconds") or ()]
+        known["versions"] = {str(name): str(one) for name, one in (given.get("versions") or {}).items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise ForeignError(f"cost.json does not hold what it may ({error}); see docs/evaluation.md") from error
     return known

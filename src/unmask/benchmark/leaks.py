@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -18,6 +18,20 @@ from unmask.imaging.tiling import Tiling
 from unmask.inspection.scoring import Reading, score_or_raise
 from unmask.inspection.torch_backend import TorchBackend
 from unmask.types import Sample
+
+
+class Observation(NamedTuple):
+    """The test set, scored in the middle of a training.
+
+    Attributes:
+        step: how many steps were done.
+        steps: of how many.
+        image_auroc: of the test set.
+    """
+
+    step: int
+    steps: int
+    image_auroc: float | None
 
 
 class LeakObserver:
@@ -32,21 +46,26 @@ class LeakObserver:
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.paths = [sample.path for sample in samples]
         self.labels = np.array([sample.anomalous for sample in samples])
-        self.seen: list[dict[str, Any]] = []
+        self.observations: list[Observation] = []
         self.seconds = 0.0  # spent here, in the midst of the fit
 
     def __call__(self, detector: Detector, step: int, steps: int) -> None:
-        """Keep the image AUROC of a detector that is at `step` of `steps`."""
+        """Note the image AUROC of a detector that is at `step` of `steps`."""
         start = time.monotonic()
-        reading = Reading(Tiling(detector.image_size))
-        scored = score_or_raise(TorchBackend(detector).predict, reading, self.paths)
-        scores = np.array([one.score for one in scored])
-        self.seen.append({"step": step, "steps": steps, "image_auroc": metrics.auroc(scores, self.labels)})
+        auroc = metrics.auroc(self._scores(detector), self.labels)
+        self.observations.append(Observation(step, steps, auroc))
         self.seconds += time.monotonic() - start
+
+    def _scores(self, detector: Detector) -> Float[np.ndarray, " n"]:
+        scored = score_or_raise(TorchBackend(detector).predict, Reading(Tiling(detector.image_size)), self.paths)
+        return np.array([one.score for one in scored])
 
 
 def claims(
-    scores: Float[np.ndarray, " n"], labels: Bool[np.ndarray, " n"], threshold: float, seen: Sequence[dict[str, Any]]
+    scores: Float[np.ndarray, " n"],
+    labels: Bool[np.ndarray, " n"],
+    threshold: float,
+    observations: Sequence[Observation],
 ) -> dict[str, Any]:
     """What would have been claimed, and the same of ours.
 
@@ -54,27 +73,33 @@ def claims(
         scores: (n,) of the test images, after the last step.
         labels: (n,) True for a defect.
         threshold: ours, from held-out normal images.
-        seen: looks during the training, if there were any; the last step counts as one more.
+        observations: during the training, if there were any; the last step counts as one more.
 
     Returns:
         F1, recall and false-alarm rate at the threshold with the best F1 on the test set and at ours; the best AUROC of
-        any look, and the step that had it.
+        any observation, and the step that had it. Empty where the test set has only one class.
     """
     best = metrics.f1_max(scores, labels)
     if best is None:
         return {}
-    last = metrics.auroc(scores, labels)
-    looks = [*seen, {"step": None, "image_auroc": last}]
-    top = max(looks, key=lambda look: look["image_auroc"])
-    return {
+    claimed = metrics.at_threshold(scores, labels, best[1])
+    found = {
         "f1_test_threshold": best[0],
         "f1_ours": _f1(scores, labels, threshold),
-        "recall_test_threshold": metrics.at_threshold(scores, labels, best[1]).recall,
-        "false_alarm_rate_test_threshold": metrics.at_threshold(scores, labels, best[1]).false_alarm_rate,
-        "image_auroc_best_step": top["image_auroc"] if seen else None,
-        "best_step": top["step"] if seen else None,
-        "looks": list(seen),
+        "recall_test_threshold": claimed.recall,
+        "false_alarm_rate_test_threshold": claimed.false_alarm_rate,
     }
+    return {**found, **_best_step(metrics.auroc(scores, labels), observations)}
+
+
+def _best_step(last: float | None, observations: Sequence[Observation]) -> dict[str, Any]:
+    """The best AUROC of any observation and of the last step, whose number is None."""
+    found: dict[str, Any] = {"image_auroc_best_step": None, "best_step": None}
+    if observations:
+        known = [(one.image_auroc, one.step) for one in observations] + [(last, None)]
+        auroc, step = max(known, key=lambda one: one[0] or 0.0)
+        found = {"image_auroc_best_step": auroc, "best_step": step}
+    return {**found, "observations": [one._asdict() for one in observations]}
 
 
 def _f1(scores: np.ndarray, labels: np.ndarray, threshold: float) -> float:

@@ -1,12 +1,20 @@
-"""What is measured: one of our detectors, one of anomalib's, or any command that reads a folder and writes maps."""
+"""What is measured: a detector of unmask or of the user, one of anomalib's, or any command that writes maps."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmask.errors import SettingError
+
+if TYPE_CHECKING:
+    from unmask.detectors import Detector
 
 ANOMALIB, COMMAND = "anomalib:", "command:"
 
@@ -15,8 +23,9 @@ class Method(NamedTuple):
     """A detector with its settings.
 
     Attributes:
-        detector: a name or names of ours ("patchcore+fre"), "anomalib:Patchcore", or "command:python my.py".
-        preset: of ours; empty for others.
+        detector: a name ("patchcore"), names of a fusion ("patchcore+fre"), the import path of a user's class
+            ("my_package.my_module:MyDetector"), "anomalib:Patchcore", or "command:python my.py".
+        preset: of a `Detector`; empty for others.
         settings: that replace some of the preset's; empty for commands.
     """
 
@@ -26,8 +35,13 @@ class Method(NamedTuple):
 
     @property
     def foreign(self) -> bool:
-        """Whether it runs as a command of its own."""
+        """Whether it is no `Detector` but runs as a command of its own."""
         return self.detector.startswith((ANOMALIB, COMMAND))
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it is a `Detector` that is not one of unmask's."""
+        return ":" in self.detector and not self.foreign
 
     def __str__(self) -> str:
         return method_of(self._asdict())
@@ -37,9 +51,9 @@ def methods_of(texts: Sequence[str], preset: str = "fast", settings: Mapping[str
     """Read the names that a user gives.
 
     Args:
-        texts: each a list separated by commas: "isstad,ssm@light,anomalib:Patchcore"; what follows an @ is a preset of
-            that detector alone. A text that begins with "command:" is one method, commas and all.
-        preset: of those of ours that name none.
+        texts: each a list separated by commas: "isstad,ssm@light,my_module:MyDetector,anomalib:Patchcore"; what follows
+            an @ is a preset of that detector alone. A text that begins with "command:" is one method, commas and all.
+        preset: of the detectors that name none.
         settings: of a single method.
 
     Raises:
@@ -51,8 +65,22 @@ def methods_of(texts: Sequence[str], preset: str = "fast", settings: Mapping[str
         raise SettingError("no detector was named; give --detectors NAME,NAME, as `unmask detectors` lists them")
     if settings and len(names) > 1:
         raise SettingError(f"--set came with {len(names)} detectors; run one at a time with settings of its own")
-    methods = [_method(name, preset, settings or {}) for name in names]
-    return list({str(method): method for method in methods}.values())
+    return _unique(_method(name, preset, settings or {}) for name in names)
+
+
+def as_methods(given: Sequence[Method | str | type[Detector]]) -> list[Method]:
+    """Methods of what a caller in Python gives: methods, texts as in `methods_of`, and detector classes.
+
+    Raises:
+        SettingError: see `methods_of`; or a class is of a script, which the process of a row cannot import.
+    """
+    found: list[Method] = []
+    for one in given:
+        if isinstance(one, Method):
+            found.append(one)
+        else:
+            found += methods_of([one if isinstance(one, str) else _import_path(one)])
+    return _unique(found)
 
 
 def method_of(row: Mapping[str, Any]) -> str:
@@ -61,28 +89,97 @@ def method_of(row: Mapping[str, Any]) -> str:
     return " ".join(part for part in (row["detector"], row["preset"], *changed) if part)
 
 
+def detector_class(name: str) -> type[Detector]:
+    """The class of a `Detector` that a method names.
+
+    Args:
+        name: of one of unmask's, or an import path.
+
+    Raises:
+        SettingError: there is none of that name, or what the path leads to is no `Detector`.
+    """
+    from unmask.detectors import Detector, find
+
+    if ":" not in name:
+        return find(name)
+    module, _, inside = name.partition(":")
+    try:
+        found = attrgetter(inside)(import_module(module))
+    except (Exception, SystemExit) as error:  # a module of the user's may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SettingError(
+            f"{name} cannot be imported ({reason}); give MODULE:CLASS, such as my_package.my_module:MyDetector, of a "
+            "module in the current folder or an installed one"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Detector)):
+        raise SettingError(f"{name} is no detector; give a subclass of unmask.detectors.Detector")
+    return found
+
+
+def make_detector(method: Method) -> Detector:
+    """Build the detector of a method that is not foreign.
+
+    Raises:
+        SettingError: no such detector, preset or setting, or a value of the wrong kind or out of range.
+    """
+    from unmask.detectors import build, make
+
+    if method.is_outside:
+        return build(detector_class(method.detector), method.preset, method.settings)
+    return make(method.detector, method.preset, method.settings)
+
+
+def words_of(command: str) -> list[str]:
+    """The words of a command as a shell takes it; on Windows a backslash belongs to a path."""
+    return shlex.split(command.replace("\\", "\\\\") if sys.platform == "win32" else command)
+
+
+@contextmanager
+def current_folder_importable() -> Iterator[None]:
+    """Find modules in the current folder, after all others, for the time of a block."""
+    folder = str(Path.cwd())
+    added = folder not in sys.path
+    if added:
+        sys.path.append(folder)
+    try:
+        yield
+    finally:
+        if added and folder in sys.path:
+            sys.path.remove(folder)
+
+
 def _method(name: str, preset: str, settings: Mapping[str, str]) -> Method:
     if name.startswith(COMMAND):
-        if settings or not _words(name):
+        if settings or not _command(name):
             raise SettingError(f"{name!r}: give a command after command:, with its settings in it")
         return Method(name, "", {})
     if name.startswith(ANOMALIB):
         return Method(name, "", dict(settings))
     detector, _, own = name.partition("@")
     method = Method(detector, own or preset, dict(settings))
-    _check(method)
+    make_detector(method)  # what is wrong with it is known before hours of work
     return method
 
 
-def _words(name: str) -> list[str]:
+def _command(name: str) -> list[str]:
     try:
-        return shlex.split(name.removeprefix(COMMAND))
+        return words_of(name.removeprefix(COMMAND))
     except ValueError as error:
         raise SettingError(f"{name!r}: {error}; give a command as a shell takes it") from error
 
 
-def _check(method: Method) -> None:
-    """Before hours of work, not after the first of them."""
-    from unmask.detectors import make
+def _import_path(kind: type[Detector]) -> str:
+    from unmask.detectors import DETECTORS
 
-    make(method.detector, method.preset, method.settings)
+    if kind in DETECTORS:
+        return kind.name
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    if kind.__module__ == "__main__" or "<locals>" in path:
+        raise SettingError(
+            f"{path} cannot be imported by the process of a row; define the class in a module of its own"
+        )
+    return path if "fast" in kind.presets else f"{path}@{next(iter(kind.presets))}"
+
+
+def _unique(methods: Iterator[Method] | Sequence[Method]) -> list[Method]:
+    return list({str(method): method for method in methods}.values())

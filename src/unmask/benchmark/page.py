@@ -57,11 +57,12 @@ def write_page(folder: Path, rows: Sequence[Row], *, pictures: bool = True, side
         ranks=plots.ranks(rows),
         plane=plots.plane(rows),
         sentences=[one.sentence() for one in compare_all(rows)],
+        left_out=list(summary.left_out(rows)),
         leaks=list(summary.leaks(rows)),
         failed=[(row["dataset"], method_of(row), row["seed"], row["failed"]) for row in rows if row.get("failed")],
         shown=shown,
         galleries=list(galleries.galleries(folder, rows, shown)) if pictures and shown else [],
-        makings=_makings(rows),
+        provenance=_provenance(rows),
         n_datasets=len({row["dataset"] for row in rows}),
         n_methods=len(names),
         n_seeds=len({row["seed"] for row in rows}),
@@ -73,7 +74,7 @@ def write_page(folder: Path, rows: Sequence[Row], *, pictures: bool = True, side
 
 def _tables(folder: Path, rows: Sequence[Row]) -> list[Table]:
     ranked = summary.ranked(rows)
-    return [_means(ranked), _each(rows), _recalls(rows), _kept(ranked), _cost(rows), _scaling(folder)]
+    return [_means(ranked), _each(rows), _recalls(rows), _robustness(ranked), _cost(rows), _scaling(folder)]
 
 
 def _means(ranked: Sequence[tuple[str, Sequence[Row]]]) -> Table:
@@ -120,7 +121,7 @@ def _group(rows: Sequence[Row], key: str, group: str) -> Cell:
     return Cell(summary.figure(found, "recall", 100), mean(found, "recall"))
 
 
-def _kept(ranked: Sequence[tuple[str, Sequence[Row]]]) -> Table:
+def _robustness(ranked: Sequence[tuple[str, Sequence[Row]]]) -> Table:
     """What disturbed images change."""
     kinds = [kind for kind in DISTURBANCES if kind != "none"]
     lines = []
@@ -146,12 +147,12 @@ def _cost(rows: Sequence[Row]) -> Table:
         "fit_joules": "J to fit",
     }
     lines = [[_name(name), *(_number(some, key) for key in keys)] for name, some in summary.ranked(rows)]
-    note = "Means over data sets. Milliseconds of one image at a time, decoding included. - means: not told."
+    note = "Means over data sets. Milliseconds of one image at a time, decoding included. - means: not measured."
     return Table("What it costs", note, ["method", *keys.values()], lines)
 
 
 def _scaling(folder: Path) -> Table:
-    """Of the run beside this one, if there was one."""
+    """The table of the run with --scaling beside this one, if there was one."""
     found = rows_of(folder / scaling.FOLDER) if (folder / scaling.FOLDER).exists() else []
     head, lines = scaling.table(found)
     note = "Drawn parts. Fits by number of good images, and an image by the pixels that the network sees along a side."
@@ -164,7 +165,7 @@ def _plain(value: Any) -> Cell:
 
 
 def _count(rows: Sequence[Row]) -> Cell:
-    """How many data sets: means over others are not to be compared."""
+    """The number of data sets: means over different data sets cannot be compared."""
     n = len({row["dataset"] for row in rows})
     return Cell(str(n), n)
 
@@ -195,12 +196,12 @@ def _disturbed(rows: Sequence[Row], kind: str, key: str) -> Cell:
     return Cell("-", None) if value is None else Cell(f"{100 * value:.1f}", value)
 
 
-def _makings(rows: Sequence[Row]) -> list[str]:
-    """How the rows came about, each way once."""
-    told = [
+def _provenance(rows: Sequence[Row]) -> list[str]:
+    """How the rows were made, each way once."""
+    ways = [
         f"{row['command']} at commit {row['commit']} on {row['cores']} cores of {row['processor']}, "
         f"{row['threads']} threads a row, {row['date']}"
         for row in rows
         if not row.get("failed")
     ]
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(ways))

@@ -84,7 +84,7 @@ def ranks(rows: Sequence[Row], metric: str = "image_auroc") -> Ranks | None:
     order = np.argsort(average, kind="stable")
     marks = [Mark(names[i], float(average[i]), float(average[i] - 1) / span, lane) for lane, i in enumerate(order)]
     compared = [row for row in rows if row["dataset"] in shared]
-    apart = {frozenset(one.methods) for one in compare_all(compared, metric) if one.real}
+    apart = {frozenset(one.methods) for one in compare_all(compared, metric) if one.significant}
     return Ranks(marks, _bars(marks, apart), [(i / span, i + 1) for i in range(span + 1)], len(datasets))
 
 
@@ -135,7 +135,7 @@ def _ranked(values: np.ndarray) -> np.ndarray:
 
 
 def _bars(marks: Sequence[Mark], apart: set[frozenset[str]]) -> list[tuple[float, float]]:
-    """The longest runs of neighbours of which no two are really different."""
+    """The longest runs of neighbours of which no two differ significantly."""
     runs: list[tuple[int, int]] = []
     for first in range(len(marks)):
         last = first

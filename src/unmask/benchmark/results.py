@@ -15,15 +15,18 @@ from unmask.benchmark.methods import method_of
 from unmask.errors import DatasetError, DependencyError
 
 JSON, PARQUET = "results.json", "results.parquet"
+FORMAT, VERSION = "unmask-bench", 1
+"""Of results.json; the version rises when a name or a meaning changes. Files without one are of version 1."""
+
 NAMES = ("detector", "preset", "dataset", "folder", "layout", "fingerprint", "failed")
-COUNTS = ("seed", "n_normal", "n_heldout", "n_test", "n_robustness")
+COUNTS = ("seed", "n_normal", "n_heldout", "n_test", "n_left_out", "n_robustness")
 FIGURES = (
     *("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "spro", "f1_max", "threshold"),
     *("promised_false_alarm_rate", "false_alarm_rate", "recall", "precision"),
 )
 COSTS = (
     *("fit_seconds", "ms_p50", "ms_p95", "ms_per_image", "fit_peak_mb", "peak_mb", "model_mb"),
-    *("fit_joules", "timed_joules", "total_joules"),
+    *("fit_joules", "timed_joules", "total_joules", "busy_cores"),
 )
 MACHINE = ("commit", "processor", "date")
 
@@ -38,19 +41,28 @@ def write(file: Path, content: Mapping[str, Any]) -> None:
     temporary.replace(file)
 
 
+def write_rows(folder: Path, rows: Sequence[Row]) -> None:
+    """Write results.json and results.parquet, each whole or not at all."""
+    write(folder / JSON, {"format": FORMAT, "version": VERSION, "rows": rows})
+    write_table(folder / PARQUET, rows)
+
+
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows of a file of results, or of the folder that `unmask bench` wrote.
 
     Raises:
-        DatasetError: it cannot be read, or holds none.
+        DatasetError: it cannot be read, holds none, or was written by a newer version.
     """
     file = path / JSON if path.is_dir() else path
     try:
-        rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        content = json.loads(file.read_text(encoding="utf-8"))
+        version, rows = int(content.get("version", 1)), list(content["rows"])
         for row in rows:
             method_of(row)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{file} is no file of results ({error}); give one that unmask bench wrote") from error
+    if version > VERSION:
+        raise DatasetError(f"{file} has version {version}, this unmask reads up to {VERSION}; update unmask")
     return rows
 
 

@@ -1,21 +1,19 @@
-"""One row: a method, a data set, a seed. Fit on normals, calibrate on held-out normals, look at the test set once.
+"""One row: a method, a data set, a seed. Fit on normals, calibrate on held-out normals, score the test set once.
 
     python -m unmask.benchmark.row JOB.json FOLDER
 
-writes FOLDER/row.json and FOLDER/seen.npz. A row has a process of its own, so that its peak memory is its own.
+writes FOLDER/row.json and FOLDER/predictions.npz. A row has a process of its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import tempfile
 import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,21 +22,25 @@ from PIL import Image
 
 import unmask
 from unmask.benchmark import foreign, leaks, robustness
-from unmask.benchmark.cost import Energy, machine, peak_megabytes, percentiles, timed
-from unmask.benchmark.methods import Method
+from unmask.benchmark.cost import Energy, busy_cores, machine, peak_megabytes, percentiles, timed
+from unmask.benchmark.methods import Method, detector_class, make_detector
+from unmask.benchmark.processes import end_with_parent
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
 from unmask.datasets import fingerprint, load
 from unmask.errors import UnmaskError
-from unmask.evaluation.evaluate import Measurement
+from unmask.evaluation.dataset_metrics import DatasetMetrics
+from unmask.evaluation.evaluate import warn_of_fitted
+from unmask.evaluation.selection import content_hashes, select
 from unmask.inspection.allocator import reuse_freed_memory
 from unmask.inspection.calibration import Calibration, rate_for
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
-from unmask.types import AnomalyResult, Split
+from unmask.types import AnomalyResult, Sample, Split
 
-SIDE = 64  # of the small maps that are kept for the page
-ROW, SEEN = "row.json", "seen.npz"
+SIDE = 64  # of the small maps that are written for the page
+ROW, PREDICTIONS = "row.json", "predictions.npz"
 Results = Callable[[Sequence[Disturbed]], Iterator[AnomalyResult]]
+Arrays = dict[str, np.ndarray]
 
 
 class Job(NamedTuple):
@@ -50,7 +52,7 @@ class Job(NamedTuple):
         settings: likewise.
         dataset: its folder or manifest.
         seed: of the split and of the method.
-        show_leaks: look at the test set during the training as well, to tell what that would have claimed.
+        show_leaks: score the test set during the training as well, to say what that would have claimed.
     """
 
     detector: str
@@ -72,80 +74,91 @@ class Fitted(NamedTuple):
     Attributes:
         results: images -> verdicts, in order.
         calibration: from the held-out images.
+        n_normal: how many images it learned from.
         facts: columns of the row.
     """
 
     results: Results
     calibration: Calibration
+    n_normal: int
     facts: dict[str, Any]
 
 
-def measure(job: Job) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def measure(job: Job) -> tuple[dict[str, Any], Arrays]:
     """Measure a row.
 
     Returns:
-        Plain values; and of each test image its score, verdict and small map, for the page's galleries.
+        Plain values; and of the test images, for the page's galleries, their "scores", small "maps", and "tested",
+        their places in the whole test set.
 
     Raises:
-        UnmaskError: the data set has no test part, or the method fails.
+        UnmaskError: the data set has no test part, an image cannot be read, or the method fails.
     """
-    split = load(job.dataset, seed=job.seed)
-    measurement = Measurement(split)
+    whole = load(job.dataset, seed=job.seed)
+    selected = select(whole, content_hashes([*whole.normals, *whole.held_out], "good images"))
+    warn_of_fitted(selected)
+    split = selected.split
+    metrics = DatasetMetrics(split.name, has_masks=split.has_masks)
     robust = robustness.chosen(split.test)
-    looks = leaks.LeakObserver(split.test)
+    observer = leaks.LeakObserver(split.test)
     with tempfile.TemporaryDirectory() as folder:
-        if job.method.foreign:
-            wanted = [*_whole(split.held_out), *_whole([sample.path for sample in split.test])]
-            wanted += [Disturbed(sample.path, kind) for kind in DISTURBANCES if kind != "none" for sample in robust]
-            fitted = _foreign(job, split, list(dict.fromkeys(wanted)), Path(folder))
-        else:
-            fitted = _own(job, split, looks, Path(folder))
-        seen = _seen(measurement.watch(fitted.results(_whole([sample.path for sample in split.test]))), fitted)
+        fitted = _fit(job, split, robust, observer, Path(folder))
+        tested = fitted.results(_whole([sample.path for sample in split.test]))
+        arrays = _predictions(_counted(metrics, split.test, tested), fitted.calibration)
         disturbed = {
             kind: list(fitted.results([Disturbed(sample.path, kind) for sample in robust])) for kind in DISTURBANCES
         }
-    labels = np.array([sample.anomalous for sample in split.test])
     row = {
-        **measurement.figures(job.detector, len(split.normals), fitted.calibration),
+        **metrics.figures(job.detector, fitted.n_normal, fitted.calibration),
         **job._asdict(),
         "dataset": split.name,
-        "fingerprint": fingerprint(split),
+        "n_left_out": selected.n_left_out,
+        "fingerprint": fingerprint(whole),
         **fitted.facts,
         "robustness": robustness.figures(robust, disturbed),
         "n_robustness": len(robust),
-        "leaks": leaks.claims(seen["scores"], labels, fitted.calibration.threshold, looks.seen),
+        "leaks": leaks.claims(metrics.scores, metrics.labels, fitted.calibration.threshold, observer.observations),
         **machine(),
     }
-    return row, seen
+    return row, {**arrays, "tested": np.array(selected.numbers)}
 
 
-def _own(job: Job, split: Split, looks: leaks.LeakObserver, folder: Path) -> Fitted:
-    """Fit one of our detectors, write its model file, and judge by what the file holds, as users do."""
+def _fit(job: Job, split: Split, robust: Sequence[Sample], observer: leaks.LeakObserver, folder: Path) -> Fitted:
+    if not job.method.foreign:
+        return _fit_detector(job, split, observer, folder)
+    wanted = [*_whole(split.held_out), *_whole([sample.path for sample in split.test])]
+    wanted += [Disturbed(sample.path, kind) for kind in DISTURBANCES if kind != "none" for sample in robust]
+    return _fit_command(job, split, list(dict.fromkeys(wanted)), folder)
+
+
+def _fit_detector(job: Job, split: Split, observer: leaks.LeakObserver, folder: Path) -> Fitted:
+    """Fit a `Detector`, write its model file, and judge by what the file holds, as users do."""
     energy = Energy()
-    training = Training(seed=job.seed, device="cpu", observer=looks) if job.show_leaks else Training(seed=job.seed)
-    inspector = Inspector.fit(split, detector=job.detector, preset=job.preset, settings=job.settings, training=training)
+    training = Training(seed=job.seed, device="cpu", observer=observer) if job.show_leaks else Training(seed=job.seed)
+    inspector = Inspector.fit(split, detector=make_detector(job.method), training=training)
     facts = {
         "params": inspector.detector.params(),
-        "fit_seconds": round(inspector.facts["fit_seconds"] - looks.seconds, 1),
-        "fit_joules": None if looks.seen else energy.joules(),
+        "fit_seconds": round(inspector.facts["fit_seconds"] - observer.seconds, 1),
+        "fit_joules": None if observer.observations else energy.joules(),
         "fit_peak_mb": peak_megabytes(),
         "versions": inspector.facts["versions"],
     }
     model = folder / "model.unmask"
     inspector.save(model)
-    inspector = Inspector.load(model, backend="torch")
+    own = detector_class(job.detector) if job.method.is_outside else None
+    inspector = Inspector.load(model, backend="torch", detector=own)
     energy = Energy()
-    timing = timed(inspector, [sample.path for sample in split.test])
+    timing = timed(inspector.inspect, [sample.path for sample in split.test])
     facts |= {"model_mb": round(model.stat().st_size / 1e6, 2), **timing, "timed_joules": energy.joules()}
     facts["peak_mb"] = peak_megabytes()
 
     def results(wanted: Sequence[Disturbed]) -> Iterator[AnomalyResult]:
         return inspector.inspect_many(one.path if one.kind == "none" else one.picture() for one in wanted)
 
-    return Fitted(results, inspector.calibration, facts)
+    return Fitted(results, inspector.calibration, inspector.facts["n_normal"], facts)
 
 
-def _foreign(job: Job, split: Split, wanted: list[Disturbed], folder: Path) -> Fitted:
+def _fit_command(job: Job, split: Split, wanted: list[Disturbed], folder: Path) -> Fitted:
     """Have a command learn and write maps; its threshold comes from the held-out images, as ours do."""
     rate, energy = rate_for(len(split.held_out), None), Energy()
     maps = foreign.run(job.method, split.normals, wanted, job.seed, folder)
@@ -163,44 +176,53 @@ def _foreign(job: Job, split: Split, wanted: list[Disturbed], folder: Path) -> F
         "versions": {"unmask": unmask.__version__, **maps.cost["versions"]},
     }
     calibration = maps.calibrate(split.held_out, rate)
-    return Fitted(lambda some: maps.results(some, calibration), calibration, facts)
+    return Fitted(lambda some: maps.results(some, calibration), calibration, len(split.normals), facts)
 
 
 def _whole(paths: Sequence[Path]) -> list[Disturbed]:
     return [Disturbed(path, "none") for path in paths]
 
 
-def _seen(results: Iterator[AnomalyResult], fitted: Fitted) -> dict[str, np.ndarray]:
+def _counted(
+    metrics: DatasetMetrics, samples: Sequence[Sample], results: Iterator[AnomalyResult]
+) -> Iterator[AnomalyResult]:
+    """Measure each result on its way."""
+    for sample, result in zip(samples, results, strict=True):
+        metrics.update(sample, result)
+        yield result
+
+
+def _predictions(results: Iterable[AnomalyResult], calibration: Calibration) -> Arrays:
     scores, maps = [], []
     for result in results:
         scores.append(result.score)
-        small = Image.fromarray(fitted.calibration.scaled(result.map)).resize((SIDE, SIDE), Image.Resampling.BOX)
+        small = Image.fromarray(calibration.scaled(result.map)).resize((SIDE, SIDE), Image.Resampling.BOX)
         maps.append(np.round(255 * np.asarray(small)).astype(np.uint8))
     return {"scores": np.array(scores), "maps": np.stack(maps)}
 
 
 def main() -> None:
     """Measure the job of a file; a user's mistake is one line on standard error and exit code 2."""
+    busy = busy_cores()
     reuse_freed_memory()
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     job_file, folder = map(Path, sys.argv[1:])
     job = Job(**json.loads(job_file.read_text(encoding="utf-8")))
-    said: list[str] = []
-    warnings.showwarning = lambda message, *_, **__: said.append(str(message))
+    notes: list[str] = []
+    warnings.showwarning = lambda message, *_, **__: notes.append(str(message))
     try:
-        row, seen = measure(job)
+        row, arrays = measure(job)
     except UnmaskError as error:
         sys.stderr.write(f"\n{error}\n")
         sys.exit(2)
-    (folder / ROW).write_text(json.dumps({**row, "notes": said}), encoding="utf-8")
-    np.savez_compressed(folder / SEEN, scores=seen["scores"], maps=seen["maps"])
+    content = json.dumps({**row, "busy_cores": busy, "notes": notes})
+    (folder / ROW).write_text(content, encoding="utf-8")
+    write_predictions(folder / PREDICTIONS, arrays)
 
 
-def _end_with_parent(parent: int) -> None:
-    """A benchmark that was killed leaves no row running: it leads a session of its own, which nobody else would end."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.killpg(0, signal.SIGKILL)
+def write_predictions(file: Any, arrays: Arrays) -> None:
+    """Write the arrays of a row to a path or an open file."""
+    np.savez_compressed(file, scores=arrays["scores"], maps=arrays["maps"], tested=arrays["tested"])
 
 
 if __name__ == "__main__":

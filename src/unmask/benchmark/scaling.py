@@ -1,7 +1,7 @@
-"""How time and memory grow: with the number of good images, and with the resolution that the network sees.
+"""How time and memory grow with the number of good images, and with the resolution that the network sees.
 
-The rows are ordinary ones, of drawn parts: nothing here measures. Few of the images are drawn, the others are links to
-them, so that a coreset of 10,000 images finds less that is new than it would among real ones.
+The rows are ordinary rows, of drawn parts. Only a few of the images are drawn, the others show them shifted by some
+pixels, so that a coreset of 10,000 images finds less that is new than it would among real ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unmask.benchmark.methods import Method, method_of
+import numpy as np
+from PIL import Image
+
+from unmask.benchmark.methods import Method, detector_class, method_of
 from unmask.samples import render
 
 COUNTS = (10, 100, 1_000, 10_000)
@@ -25,17 +28,17 @@ FOLDER = "scaling"
 
 @contextmanager
 def parts() -> Iterator[dict[int, Path]]:
-    """Data sets of so many good images to learn from, a few of them over, for the time of a block."""
+    """Data sets by their number of good images to learn from; their folders exist for the time of a block."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / "drawn"
         render("part", drawn, n_train=DRAWN, n_good=20, n_bad=20)
-        yield {count: _linked(drawn, Path(folder) / f"part_{count}", count) for count in COUNTS}
+        yield {count: _part(drawn, Path(folder) / f"part_{count}", count) for count in COUNTS}
 
 
 def at_sizes(methods: Sequence[Method]) -> list[Method]:
-    """Each of ours at every size; other people's take images as they are."""
-    ours = [method for method in methods if not method.foreign and "image_size" not in method.settings]
-    return [one._replace(settings={**one.settings, "image_size": size}) for size in SIZES for one in ours]
+    """Each detector at every size; what has no setting image_size takes images as they are."""
+    sized = [method for method in methods if _has_size(method) and "image_size" not in method.settings]
+    return [one._replace(settings={**one.settings, "image_size": size}) for size in SIZES for one in sized]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[float | str | None]]]:
@@ -65,12 +68,37 @@ def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[float
     return head, lines
 
 
-def _linked(drawn: Path, out: Path, count: int) -> Path:
-    """The same tests, and links to the drawn images, so many that `count` are left when some are held out."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a hard link, or a copy where the system or the disk allows no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _write_shifted(source: Path, target: Path, shift: int) -> None:
+    """Write an image shifted to the right by some pixels, as a JPEG: thousands of PNG files would fill a disk."""
+    with Image.open(source) as picture:
+        shifted = np.roll(np.asarray(picture.convert("RGB")), shift, axis=1)
+    Image.fromarray(shifted).save(target, "JPEG", quality=95)
+
+
+def _has_size(method: Method) -> bool:
+    from unmask.detectors import settings_of
+
+    return not method.foreign and "image_size" in settings_of(detector_class(method.detector))
+
+
+def _part(drawn: Path, out: Path, count: int) -> Path:
+    """The same tests, and good images of which `count` are left when some are held out, no two of them equal."""
     shutil.copytree(drawn / "test", out / "test")
     shutil.copytree(drawn / "ground_truth", out / "ground_truth")
     (out / "train" / "good").mkdir(parents=True)
     sources = sorted((drawn / "train" / "good").iterdir())
     for number in range(round(count / (1 - HELD_OUT))):
-        os.link(sources[number % len(sources)], out / "train" / "good" / f"{number:06d}.png")
+        source, shift = sources[number % len(sources)], number // len(sources)
+        if shift == 0:
+            link_or_copy(source, out / "train" / "good" / f"{number:06d}.png")
+        else:
+            _write_shifted(source, out / "train" / "good" / f"{number:06d}.jpg", shift)
     return out

@@ -1,4 +1,4 @@
-"""A run in words and columns: means over data sets, what is real, what failed, what leaks would have claimed."""
+"""A run as text: means over data sets, significant differences, failures, and what leaks would have claimed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = {
     "peak_mb": ("MB", 1),
     "model_mb": ("model MB", 1),
 }
-"""What a line of means shows: title and factor."""
+"""The columns of the table of means: title and factor."""
 
 
 def lines(rows: Sequence[Row], *, show_leaks: bool = False) -> Iterator[str]:
@@ -31,14 +31,22 @@ def lines(rows: Sequence[Row], *, show_leaks: bool = False) -> Iterator[str]:
         yield difference.sentence()
     if show_leaks:
         yield from leaks(rows)
+    yield from left_out(rows)
     yield from failures(rows)
 
 
 def failures(rows: Sequence[Row]) -> Iterator[str]:
-    """A line a row that failed."""
+    """A line for each row that failed."""
     for row in rows:
         if row.get("failed"):
             yield f"FAILED: {row['dataset']}, {method_of(row)}, seed {row['seed']}: {row['failed']}"
+
+
+def left_out(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each data set of which test images were left out."""
+    counts = {row["dataset"]: row["n_left_out"] for row in rows if row.get("n_left_out")}
+    for dataset, count in counts.items():
+        yield f"{dataset}: {count} test images are also good images to learn from; they are left out of all figures"
 
 
 def ranked(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -47,14 +55,14 @@ def ranked(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def leaks(rows: Sequence[Row]) -> Iterator[str]:
-    """What would have been claimed, a sentence a method."""
+    """Sentences for each method: what looking at the test set would have claimed."""
     for name, some in ranked(rows):
-        told = [{**row, **row["leaks"]} for row in some if row.get("leaks")]
-        f1, ours = mean(told, "f1_test_threshold"), mean(told, "f1_ours")
+        claimed = [{**row, **row["leaks"]} for row in some if row.get("leaks")]
+        f1, ours = mean(claimed, "f1_test_threshold"), mean(claimed, "f1_ours")
         if f1 is None or ours is None:
             continue
         yield f"{name}: a threshold chosen on the test images would claim F1 {100 * f1:.1f}; ours has {100 * ours:.1f}"
-        stepped = [row for row in told if row["image_auroc_best_step"] is not None]
+        stepped = [row for row in claimed if row["image_auroc_best_step"] is not None]
         best, last = mean(stepped, "image_auroc_best_step"), mean(stepped, "image_auroc")
         if best is not None and last is not None:
             claim = f"the step with the best test score would claim image AUROC {100 * best:.2f}"
@@ -80,7 +88,7 @@ def figure(rows: Sequence[Row], key: str, factor: int) -> str:
     Args:
         rows: of a method.
         key: of a column.
-        factor: 100 for shares, which are told in %; 1 for all else.
+        factor: 100 for shares, which are given in %; 1 for all else.
     """
     value, deviation = mean(rows, key), spread(rows, key)
     if value is None:

@@ -12,35 +12,82 @@ from typing import Annotated, Any
 
 import typer
 
+from unmask.cli import options as opt
 from unmask.cli.arguments import check_writable, load_dataset, needs_torch, settings_in
-from unmask.cli.console import console, note, shown
+from unmask.cli.console import note, progress_bars, shown
 from unmask.errors import SettingError
 
-Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]
+Dataset = Annotated[Path, typer.Argument(help="A data set with a labelled test part.")]
+EvalSize = Annotated[
+    int | None, typer.Option(help="Side in pixels at which pixels are measured. Default: the size of the masks.")
+]
+IncludeSeen = Annotated[
+    bool, typer.Option("--include-seen", help="Also measure test images that the model was fitted on.")
+]
+Datasets = Annotated[list[Path], typer.Argument(help="Data sets with a labelled test part.")]
+Results = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+Detectors = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What to measure: NAME or NAME@PRESET as `unmask detectors` lists them, MODULE:CLASS of a detector of "
+        "your own, anomalib:MODEL, or 'command:PROGRAM'. Several are joined by commas; the option is repeatable. "
+        "Default: all detectors of unmask."
+    ),
+]
+Seeds = Annotated[int, typer.Option(help="Number of seeds: 0, 1, ... are used.")]
+Preset = Annotated[str, typer.Option(help="Preset of the detectors that are named without one.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="NAME=VALUE of one setting of a single detector; repeatable.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the rows that the folder already holds.")]
+Jobs = Annotated[int, typer.Option(help="Number of rows that are measured at once; they share the cores.")]
+On = Annotated[str, typer.Option(help="Where to measure: here, or ray (the cluster that RAY_ADDRESS names).")]
+MaxMinutes = Annotated[float | None, typer.Option(help="Minutes after which a row is given up.")]
+ShowLeaks = Annotated[
+    bool, typer.Option("--show-leaks", help="Also say what looking at the test set would have claimed.")
+]
+Scaling = Annotated[
+    bool, typer.Option("--scaling", help="Also measure 10 to 10,000 drawn images, and 128 to 1024 pixels.")
+]
+Pictures = Annotated[
+    bool, typer.Option("--pictures/--no-pictures", help="Put test images into the page's galleries, or leave them out.")
+]
+SideBySide = Annotated[
+    str | None, typer.Option(help="Two detectors for the galleries, joined by a comma. Default: the best two.")
+]
+First = Annotated[Path, typer.Argument(help="A folder or file of results that unmask bench wrote.")]
+Second = Annotated[Path, typer.Argument(help="Another, of the same data sets and seeds.")]
+FailOnRegression = Annotated[
+    bool,
+    typer.Option("--fail-on-regression", help="Exit with 1 if the second is significantly worse, or lacks rows."),
+]
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model file written by: unmask fit, or unmask export.")],
-    dataset: Annotated[Path, typer.Argument(help="A data set with a labelled test part.")],
-    report: Report = None,
-    eval_size: Annotated[int | None, typer.Option(help="Pixel metrics at this size; default: the masks' own.")] = None,
+    model: opt.Model,
+    dataset: Dataset,
+    report: opt.Report = None,
+    eval_size: EvalSize = None,
+    include_seen: IncludeSeen = False,
 ) -> None:
     """Measure a model on labelled test images, once, at the threshold it already has."""
     check_writable(report)
+    from unmask import evaluate as evaluate_model
     from unmask import load
 
     inspector = load(model)
     split = load_dataset(dataset, inspector.facts["seed"])
-    from rich.progress import track
-
-    from unmask.evaluation.evaluate import evaluate as measure
-
-    def progress(paths: Iterable[Path]) -> Iterable[Path]:
-        return track(list(paths), "inspect", console=console(), transient=True)
-
-    figures = measure(inspector, split, report, eval_size=eval_size, progress=progress)
+    with progress_bars() as progress:
+        figures = evaluate_model(
+            inspector, split, report, eval_size=eval_size, include_seen=include_seen, progress=progress
+        )
     for key, value in figures.items():
         typer.echo(f"{key:26} {shown(value)}")
+    if figures["n_left_out"] is None:
+        note(
+            f"Note: {model} does not say which images it was fitted on, so test images that are among them cannot be "
+            "found; fit again to have them left out"
+        )
     if not split.has_masks:
         note(f"{split.name} has no ground-truth masks, so there are no pixel metrics.")
     if report is not None:
@@ -48,65 +95,47 @@ def evaluate(
 
 
 def bench(
-    datasets: Annotated[list[Path], typer.Argument(help="Data sets with a labelled test part.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    detectors: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Names joined by commas, NAME@PRESET, anomalib:MODEL, or 'command:PROGRAM'; repeatable. "
-            "Default: all of ours."
-        ),
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="How many: 0, 1, ...")] = 3,
-    preset: Annotated[str, typer.Option(help="Of detectors that name none.")] = "fast",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a single detector.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in the folder.")] = False,
-    jobs: Annotated[int, typer.Option(help="Rows at once; they share the cores.")] = 1,
-    on: Annotated[str, typer.Option(help="here, or ray: over the cluster that RAY_ADDRESS names.")] = "here",
-    max_minutes: Annotated[float | None, typer.Option(help="Give a row up after so long.")] = None,
-    show_leaks: Annotated[
-        bool, typer.Option("--show-leaks", help="Also tell what looking at the test set would have claimed.")
-    ] = False,
-    with_scaling: Annotated[
-        bool, typer.Option("--scaling", help="Also measure 10 to 10,000 drawn images, and 128 to 1024 pixels.")
-    ] = False,
-    pictures: Annotated[
-        bool, typer.Option("--pictures/--no-pictures", help="Put test images into the page's galleries.")
-    ] = True,
-    side_by_side: Annotated[
-        str | None, typer.Option(help="Two detectors for the galleries, joined by a comma. Default: the best two.")
-    ] = None,
+    datasets: Datasets,
+    output: Results,
+    detectors: Detectors = None,
+    seeds: Seeds = 3,
+    preset: Preset = "fast",
+    settings: Settings = None,
+    resume: Resume = False,
+    jobs: Jobs = 1,
+    on: On = "here",
+    max_minutes: MaxMinutes = None,
+    show_leaks: ShowLeaks = False,
+    with_scaling: Scaling = False,
+    pictures: Pictures = True,
+    side_by_side: SideBySide = None,
 ) -> None:
-    """Measure detectors on data sets by one honest protocol, and write tables and a page."""
+    """Measure detectors on data sets by one protocol, and write tables and a page."""
     if seeds < 1:
         raise SettingError(f"seeds count from 1, got {seeds}")
     check_writable(output)
     with needs_torch():
-        from unmask.benchmark import galleries, page, running, scaling, summary
-        from unmask.benchmark.methods import methods_of
+        from unmask.benchmark import galleries, methods, page, scaling, summary
+        from unmask.benchmark.running import bench as run_bench
         from unmask.detectors import DETECTORS
 
-        methods = methods_of(detectors or [one.name for one in DETECTORS], preset, settings_in(settings))
-        if side_by_side is not None:
-            galleries.two_of([method._asdict() for method in methods], side_by_side, [])
-        place = _place(on, jobs)
-        with _resumable(output):
-            rows = running.bench(
+        with methods.current_folder_importable(), _resumable(output):
+            known = methods.methods_of(detectors or [one.name for one in DETECTORS], preset, settings_in(settings))
+            if side_by_side is not None:
+                galleries.two_of([method._asdict() for method in known], side_by_side, [])
+            options = {"max_minutes": max_minutes, "place": _place(on, jobs), "command": _command()}
+            rows = run_bench(
                 datasets,
-                methods,
+                known,
                 range(seeds),
                 output,
                 resume=resume,
                 show_leaks=show_leaks,
-                max_minutes=max_minutes,
-                run=place,
-                command=_command(),
-                told=_teller(),
+                on_row=_row_printer(),
+                **options,
             )
-            grown = _measure_scaling(methods, output / scaling.FOLDER, max_minutes, place) if with_scaling else []
-        for line in summary.lines(rows, show_leaks=show_leaks):
-            typer.echo(line)
-        for line in summary.failures(grown):
+            grown = _measure_scaling(known, output / scaling.FOLDER, options) if with_scaling else []
+        for line in (*summary.lines(rows, show_leaks=show_leaks), *summary.failures(grown)):
             typer.echo(line)
         written = page.write_page(output, rows, pictures=pictures, side_by_side=side_by_side)
     note(f"Page: {written}")
@@ -114,13 +143,7 @@ def bench(
         raise typer.Exit(1)
 
 
-def compare(
-    first: Annotated[Path, typer.Argument(help="A folder or file of results that unmask bench wrote.")],
-    second: Annotated[Path, typer.Argument(help="Another, of the same data sets and seeds.")],
-    fail_on_regression: Annotated[
-        bool, typer.Option("--fail-on-regression", help="Exit with 1 if the second is really worse, or failed.")
-    ] = False,
-) -> None:
+def compare(first: First, second: Second, fail_on_regression: FailOnRegression = False) -> None:
     """Say which differences between two runs of a benchmark are more than chance."""
     with needs_torch():
         from unmask.benchmark import comparison
@@ -132,21 +155,21 @@ def compare(
         typer.echo(difference.sentence())
     for line in lost:
         typer.echo(f"LOST: {line}")
-    if fail_on_regression and (lost or any(one.real and one.mean < 0 for one in found)):
+    if fail_on_regression and (lost or any(one.significant and one.mean < 0 for one in found)):
         raise typer.Exit(1)
 
 
 def _place(on: str, jobs: int) -> Any:
-    """Where rows are run."""
-    from unmask.benchmark import running
+    """Where rows are measured."""
+    from unmask.benchmark import places
 
     if on == "ray":
         if jobs != 1:
             raise SettingError(f"--jobs {jobs} came with --on ray, which runs as many rows as its cluster has cores")
-        return running.on_ray()
+        return places.on_ray()
     if on != "here":
         raise SettingError(f"--on {on} is unknown; give here or ray")
-    return running.here(jobs)
+    return places.here(jobs)
 
 
 @contextmanager
@@ -155,7 +178,7 @@ def _resumable(output: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(f"{output} keeps the rows that are done; the same command with --resume goes on")
+        note(f"{output} holds the rows that are done; the same command with --resume goes on")
         raise
 
 
@@ -163,7 +186,7 @@ def _command() -> str:
     return shlex.join(["unmask", *sys.argv[1:]])
 
 
-def _measure_scaling(methods: Sequence[Any], output: Path, max_minutes: float | None, run: Any) -> list[Any]:
+def _measure_scaling(methods: Sequence[Any], output: Path, options: Mapping[str, Any]) -> list[Any]:
     """Rows of drawn images; they always go on where they stopped."""
     from unmask.benchmark import running, scaling
 
@@ -174,11 +197,9 @@ def _measure_scaling(methods: Sequence[Any], output: Path, max_minutes: float | 
             range(1),
             output,
             resume=True,
-            max_minutes=max_minutes,
-            run=run,
-            command=_command(),
-            shown=lambda folder: folder.name,
-            told=_teller(),
+            folder_name=lambda folder: folder.name,
+            on_row=_row_printer(),
+            **options,
         )
 
     with scaling.parts() as folders:
@@ -186,17 +207,19 @@ def _measure_scaling(methods: Sequence[Any], output: Path, max_minutes: float | 
         return measure([folders[100]], scaling.at_sizes(methods))
 
 
-def _teller() -> Callable[[Mapping[str, Any], int, int], None]:
-    """A line a row, with the time that is left by the pace so far."""
+def _row_printer() -> Callable[[Mapping[str, Any], int, int], None]:
+    """Prints a line for each row, with the time that is left by the pace so far."""
     from unmask.benchmark.methods import method_of
 
     start, measured = time.monotonic(), 0
 
-    def told(row: Mapping[str, Any], done: int, total: int) -> None:
+    def print_row(row: Mapping[str, Any], done: int, total: int) -> None:
         nonlocal measured
         measured += 1
         left = (time.monotonic() - start) / measured * (total - done) / 60
         what = f"image AUROC {shown(row['image_auroc'])}" if not row["failed"] else f"FAILED: {row['failed']}"
         note(f"{done}/{total} {row['dataset']}, {method_of(row)}, seed {row['seed']}: {what} ({left:.0f} min left)")
+        if row.get("n_left_out"):
+            note(f"Note: {row['n_left_out']} test images are also good images to learn from; they are left out")
 
-    return told
+    return print_row

@@ -17,8 +17,9 @@ from unmask.detectors.isstad.mae import SIZES, MaskedAutoencoder
 from unmask.detectors.isstad.mae_weights import load_mae, load_timm
 from unmask.detectors.isstad.tokens import VIEWS, DamagedBatch, NormalTokens, Stage, Terms, Tokens, View
 from unmask.errors import WeightsError
-from unmask.features.maps import FeatureStore, Images, encode
+from unmask.features.maps import Images, encode
 from unmask.features.neighbours import sample_rows
+from unmask.features.store import FeatureStore
 from unmask.training import losses
 from unmask.training.masking import random_hidden
 from unmask.training.trainer import Trainer, Training, generator_for

@@ -13,8 +13,9 @@ from unmask.detectors.ssm.network import STRIDE, ConditionalAutoencoder
 from unmask.detectors.ssm.restorer import Encoded, Observe, Restorer
 from unmask.errors import SettingError
 from unmask.features import backbones
-from unmask.features.maps import FeatureStore, Images, encode
+from unmask.features.maps import Images, encode
 from unmask.features.neighbours import sample_rows
+from unmask.features.store import FeatureStore
 from unmask.training import losses
 from unmask.training.masking import MASKS, disjoint_masks
 from unmask.training.trainer import Trainer, generator_for
