@@ -1,6 +1,7 @@
 """The Python interface as people guess it: what `fit` takes, what `load` gives, what cannot be judged, many threads."""
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,6 +141,16 @@ def test_copies_count_once(paths: list[Path]) -> None:
     assert (found.facts["n_normal"], found.facts["n_held_out"]) == (20, 20), "what was learned does not calibrate"
     with pytest.warns(UserWarning, match="copies"), pytest.raises(CalibrationError, match="got 0"):
         unmask.fit(paths[:20], held_out=paths[:20], **QUICK)
+
+
+def test_near_duplicates_on_both_sides_are_told(paths: list[Path]) -> None:
+    frames = [np.asarray(Image.open(path)) for path in paths]
+    burst = [np.clip(frame.astype(int) + 1, 0, 255).astype(np.uint8) for frame in frames[:3]]
+    with pytest.warns(UserWarning, match="3 of 23 held-out images show nearly the same"):
+        unmask.fit(frames[:20], held_out=[*burst, *frames[20:]], **QUICK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unmask.fit([*frames[:20], *burst], held_out=frames[20:], **QUICK)
 
 
 # --- what load gives --------------------------------------------------------------------------------------------------

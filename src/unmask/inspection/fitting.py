@@ -27,7 +27,7 @@ from unmask.inspection.inspector import Inspector
 from unmask.inspection.scoring import Reading, score_or_raise
 from unmask.inspection.sources import Sources
 from unmask.inspection.torch_backend import TorchBackend, import_path
-from unmask.inspection.training_images import TrainingImages, check_images, without_copies
+from unmask.inspection.training_images import TrainingImages, check_images, warn_of_near_duplicates, without_copies
 from unmask.training.trainer import Training
 from unmask.types import Split
 
@@ -116,6 +116,7 @@ def _fitted(
     normals, held_out = without_copies(checked.hashes, *good.divided(checked.hashes, training.seed))
     if promised is None or len(held_out) != len(good.held_out):
         promised = rate_for(len(held_out), rate)
+    warn_of_near_duplicates(good.images, checked, normals, held_out)
     reading = replace(reading, intensity=checked.intensity)
     hashes = {"learned": [checked.hashes[i] for i in normals], "held_out": [checked.hashes[i] for i in held_out]}
     facts = {**_detector_facts(made, preset), "source": good.source, "seed": training.seed}

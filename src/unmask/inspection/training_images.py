@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unmask.errors import ImageError
-from unmask.imaging.fingerprints import content_hash
+from unmask.imaging.fingerprints import content_hash, near_duplicates, signature
 from unmask.imaging.images import pixels_of, planes
 from unmask.imaging.intensity import IntensityRange, learned_range
 from unmask.imaging.tiling import Tiling, split
@@ -31,12 +32,14 @@ class Checked(NamedTuple):
     Attributes:
         hashes: of their contents.
         sizes: (h, w) of each in pixels.
+        signatures: of each, by which near-duplicates are found.
         intensity: which values become 0 and 1; None = the whole range of the kind of number.
         squares: of the first of them, where an image is one square; empty for those that are decoded again.
     """
 
     hashes: list[str]
     sizes: list[tuple[int, int]]
+    signatures: list[Float[np.ndarray, "40 40"]]
     intensity: IntensityRange | None
     squares: dict[int, Float[np.ndarray, "3 s s"]]
 
@@ -56,7 +59,7 @@ def check_images(
         ImageError: some cannot be used; all of them are named.
     """
     room = CACHED if training.max_memory is None and tiling.tile is None else 0
-    found = Checked([], [], intensity, {})
+    found = Checked([], [], [], intensity, {})
     bad, largest, start = [], [], time.monotonic()
     for number in range(len(sources)):
         try:
@@ -71,6 +74,7 @@ def check_images(
         largest += [int(pixels.max())] if is_deep else []
         found.hashes.append(content_hash(pixels))
         found.sizes.append((h, w))
+        found.signatures.append(signature(image))
         if not is_deep and (len(found.squares) + 1) * 12 * tiling.size**2 <= room:
             found.squares[number] = next(split(image, tiling))
         training.progress("check", number + 1, len(sources), _left(start, number + 1, len(sources)))
@@ -96,6 +100,30 @@ def without_copies(
     if dropped := len(normals) + len(held_out) - len(kept):
         warnings.warn(f"{dropped} good images are copies of others; each picture counts once", stacklevel=4)
     return [number for number in normals if number in kept], [number for number in held_out if number in kept]
+
+
+def warn_of_near_duplicates(
+    sources: Sequence[Any], checked: Checked, normals: Sequence[int], held_out: Sequence[int]
+) -> None:
+    """Warn in one line where a held-out image shows the same scene as one that is learned from: a burst, a video frame.
+
+    Args:
+        sources: of all images.
+        checked: what is known of them.
+        normals: numbers of the images to learn from.
+        held_out: numbers of the images to calibrate on.
+    """
+    numbers = (*normals, *held_out)
+    pairs = near_duplicates([checked.signatures[number] for number in numbers])
+    across = [(numbers[a], numbers[b]) for a, b in pairs if a < len(normals) <= b]
+    if not across:
+        return
+    one, other = (Path(name_of(sources[number])).name for number in across[0])
+    warnings.warn(
+        f"{len({b for _, b in across})} of {len(held_out)} held-out images show nearly the same as an image that is "
+        f"learned from, such as {other} and {one}: the threshold may be too low; keep bursts together with --group",
+        stacklevel=4,
+    )
 
 
 class TrainingImages:
