@@ -98,6 +98,37 @@ def false_alarms_table(results: Path = RESULTS / "six_sets", method: str = "fuse
     return _table([f"false alarms of {method}", *DISTURBANCES], lines)
 
 
+def fragility_sentence(results: Path = RESULTS / "six_sets", method: str = "fuse fast") -> str:
+    """How far the default's false alarms rise when the pictures change, in one sentence of the README."""
+    from unmask.benchmark.results import JSON, by_method, mean, rows_of
+
+    if not (results / JSON).exists():
+        return NO_FIGURES
+    rows = by_method(rows_of(results))[method]
+    alarms = {kind: 100 * (mean(_disturbed(rows, kind), "false_alarm_rate") or 0.0) for kind in rows[0]["robustness"]}
+    auroc = 100 * (mean(_disturbed(rows, "blur"), "image_auroc") or 0.0)
+    return (
+        f"- **How easily it breaks is measured.** A slight blur takes the default's false alarms from {alarms['none']:.0f} "
+        f"% to {alarms['blur']:.0f} %\n  (mean of six sets), a shift of the camera by 3 % to {alarms['shift']:.0f} %, "
+        f"15 % more light to {alarms['brightness']:.0f} %.\n  The area under the ROC curve hides it: {auroc:.1f} % under blur.\n"
+        "  [Robustness](docs/evaluation.md#robustness) has the table."
+    )
+
+
+def runtime_sentence(results: Path = RESULTS / "runtime.json", memory: Path = RESULTS / "memory.json") -> str:
+    """What the exported default costs, and what a fit may take of memory, in a few sentences of the README."""
+    found = json.loads(results.read_text(encoding="utf-8"))
+    runs = json.loads(memory.read_text(encoding="utf-8"))["runs"]
+    many = max((run for run in runs if run["command"] == "fit"), key=lambda run: run["n"])
+    where = f"{found['cores']} cores of {found['processor']}, commit {found['commit']}, {found['date']}"
+    return (
+        f"Without torch, the exported default judges one image of 256 pixels in {found['alone_ms']:.0f} ms "
+        f"({found['batch_8_ms']:.0f} ms in batches of 8), {found['first_verdict_s']:.1f} s\nafter the command was "
+        f"typed; `unmask fit` takes {found['fit_command_s']:.0f} s, torch's start included\n({where}).\n"
+        f"With `--max-memory 1GB`, {many['n']:,} small images were learned in {many['own_peak_mb']} MB of its own memory."
+    )
+
+
 def threshold_table() -> str:
     """How many images a promised false-alarm rate needs."""
     from unmask.inspection.calibration import images_needed
@@ -270,6 +301,8 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/evaluation.md", "false_alarms"): false_alarms_table,
     ("docs/evaluation.md", "scaling"): scaling_table,
     ("README.md", "commands"): commands_table,
+    ("README.md", "fragility"): fragility_sentence,
+    ("README.md", "runtime"): runtime_sentence,
     ("docs/architecture.md", "rooms"): rooms_table,
     **{
         ("docs/detectors.md", name): partial(settings_table, name)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tiny import FUSE, write_dataset
+from tiny import FUSE, run_python, write_dataset
 from unmask import samples
 from unmask.benchmark.row import Job, measure
 
@@ -76,6 +76,22 @@ def test_the_examples_run_as_written(desk: Path, capsys: pytest.CaptureFixture[s
         exec(compile(block, "README.md", "exec"), names)  # noqa: S102  this is our own README
     assert names["result"].path == Path("new/000.png")
     assert (desk / "part.unmask").read_bytes() != fitted, "the second example writes the model anew"
+
+
+def test_the_detector_of_one_s_own_runs_as_documented(desk: Path) -> None:
+    text = (ROOT / "docs" / "own-detector.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 65
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (desk / "my_module.py").write_text(code)
+    assert run_python(desk / "my_module.py").returncode == 0, "as a script"
+    code = code[: code.index("inspector = ")]
+    (desk / "my_module.py").write_text(code)
+    samples.render("part", desk / "part", size=64, n_train=30, n_good=4, n_bad=4)
+    options = ["--detectors", "my_module:MeanImage", "--seeds", 1, "-o", desk / "measured"]
+    done = run_python("-m", "unmask", "bench", desk / "part", *options)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((desk / "measured" / "results.json").read_text())["rows"]
+    assert (row["failed"], row["detector"]) == (None, "my_module:MeanImage")
 
 
 def test_every_goal_of_make_and_every_extra_exists() -> None:

@@ -64,7 +64,9 @@ class _Graph(nn.Module):
         self.detector = detector
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        prediction = self.detector._predict(images)  # `predict` runs in inference mode, which has no graph
+        own = type(self.detector).predict is not Detector.predict
+        # That of `Detector` runs in inference mode, which has no graph.
+        prediction = self.detector.predict(images) if own else self.detector._predict(images)
         return tuple(one for one in prediction if one is not None)
 
 
