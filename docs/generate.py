@@ -105,12 +105,13 @@ def fragility_sentence(results: Path = RESULTS / "six_sets", method: str = "fuse
     if not (results / JSON).exists():
         return NO_FIGURES
     rows = by_method(rows_of(results))[method]
-    alarms = {kind: 100 * (mean(_disturbed(rows, kind), "false_alarm_rate") or 0.0) for kind in rows[0]["robustness"]}
-    auroc = 100 * (mean(_disturbed(rows, "blur"), "image_auroc") or 0.0)
+    disturbed = {kind: _disturbed(rows, kind) for kind in rows[0]["robustness"]}
+    alarms = {kind: f"{100 * (mean(some, 'false_alarm_rate') or 0.0):.0f} %" for kind, some in disturbed.items()}
+    auroc = 100 * (mean(disturbed["blur"], "image_auroc") or 0.0)
     return (
-        f"- **How easily it breaks is measured.** A slight blur takes the default's false alarms from {alarms['none']:.0f} "
-        f"% to {alarms['blur']:.0f} %\n  (mean of six sets), a shift of the camera by 3 % to {alarms['shift']:.0f} %, "
-        f"15 % more light to {alarms['brightness']:.0f} %.\n  The area under the ROC curve hides it: {auroc:.1f} % under blur.\n"
+        f"- **How easily it breaks is measured.** A slight blur takes the default's false alarms from {alarms['none']} to "
+        f"{alarms['blur']}\n  (mean of six sets), a shift of the camera by 3 % to {alarms['shift']}, 15 % more light to "
+        f"{alarms['brightness']}.\n  The area under the ROC curve hides it: {auroc:.1f} % under blur.\n"
         "  [Robustness](docs/evaluation.md#robustness) has the table."
     )
 
@@ -121,11 +122,12 @@ def runtime_sentence(results: Path = RESULTS / "runtime.json", memory: Path = RE
     runs = json.loads(memory.read_text(encoding="utf-8"))["runs"]
     many = max((run for run in runs if run["command"] == "fit"), key=lambda run: run["n"])
     where = f"{found['cores']} cores of {found['processor']}, commit {found['commit']}, {found['date']}"
+    own = f"{many['own_peak_mb']} MB of its own memory"
     return (
         f"Without torch, the exported default judges one image of 256 pixels in {found['alone_ms']:.0f} ms "
-        f"({found['batch_8_ms']:.0f} ms in batches of 8), {found['first_verdict_s']:.1f} s\nafter the command was "
+        f"({found['batch_8_ms']:.0f} ms in batches of 8),\n{found['first_verdict_s']:.1f} s after the command was "
         f"typed; `unmask fit` takes {found['fit_command_s']:.0f} s, torch's start included\n({where}).\n"
-        f"With `--max-memory 1GB`, {many['n']:,} small images were learned in {many['own_peak_mb']} MB of its own memory."
+        f"With `--max-memory 1GB`, {many['n']:,} small images were learned in {own}."
     )
 
 
