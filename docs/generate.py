@@ -109,9 +109,10 @@ def fragility_sentence(results: Path = RESULTS / "six_sets", method: str = "fuse
     alarms = {kind: f"{100 * (mean(some, 'false_alarm_rate') or 0.0):.0f} %" for kind, some in disturbed.items()}
     auroc = 100 * (mean(disturbed["blur"], "image_auroc") or 0.0)
     return (
-        f"- **How easily it breaks is measured.** A slight blur takes the default's false alarms from {alarms['none']} to "
-        f"{alarms['blur']}\n  (mean of six sets), a shift of the camera by 3 % to {alarms['shift']}, 15 % more light to "
-        f"{alarms['brightness']}.\n  The area under the ROC curve hides it: {auroc:.1f} % under blur.\n"
+        "- **How easily it breaks is measured.** A slight blur takes the default's false alarms from "
+        f"{alarms['none']} to {alarms['blur']}\n  (mean of six sets), a shift of the camera by 3 % to "
+        f"{alarms['shift']}, 15 % more light to {alarms['brightness']}.\n"
+        f"  The area under the ROC curve hides it: {auroc:.1f} % under blur.\n"
         "  [Robustness](docs/evaluation.md#robustness) has the table."
     )
 

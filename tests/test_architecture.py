@@ -32,12 +32,14 @@ ROOMS = (
 
 TORCH_ROOMS = ("training", "features", "detectors")
 TORCH_FILES = {
-    "inspection.inspector": "fits, and loads what was fitted",
-    "inspection.export": "writes a detector's graph",
+    "inspection.fitting": "fits",
+    "inspection.training_images": "gives a fit its images",
+    "inspection.torch_backend": "runs what was fitted",
+    "inspection.graphs": "writes a detector's graph",
     "benchmark.cost": "counts torch's threads",
     "benchmark.anomalib_worker": "runs other people's torch models in a process of its own",
 }
-MOST_ENTRIES = 16
+MOST_ENTRIES, MOST_LINES, MOST_LINES_OF_FUNCTION = 16, 300, 50
 
 LABEL_NAMES = {"Sample", "anomalous", "read_mask", "read_masks", "has_masks"}
 LABEL_ATTRIBUTES = {"masks", "saturation", "test"}
@@ -126,6 +128,14 @@ def imports_torch(node: ast.AST) -> bool:
 def test_the_house_is_small() -> None:
     entries = [path.name for path in (SOURCE / "unmask").iterdir() if path.name != "__pycache__"]
     assert len(entries) <= MOST_ENTRIES, entries
+    assert {name: n for name, text in MODULES.items() if (n := text.count("\n")) > MOST_LINES} == {}
+    functions = {
+        f"{name}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for name, text in MODULES.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {name: n for name, n in functions.items() if n > MOST_LINES_OF_FUNCTION} == {}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) not in LABEL_ROOMS])

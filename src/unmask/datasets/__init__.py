@@ -69,7 +69,10 @@ def load(path: str | Path, *, held_out_share: float = 0.2, seed: int = 0, groups
     root = Path(path)
     inventory = recognise(root)
     check(inventory)
-    inventory = with_test_normals(grouped(count_once(inventory), groups))
+    return _divided(root, with_test_normals(grouped(count_once(inventory), groups)), held_out_share, seed)
+
+
+def _divided(root: Path, inventory: Inventory, held_out_share: float, seed: int) -> Split:
     names = names_of(inventory)
     held_out = set(inventory.held_out) or draw(names, held_out_share, str(seed))
     warnings = (*inventory.warnings, *group_warnings(inventory))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -84,41 +84,22 @@ def export(
         detector: the class of the detector, where it is not one of unmask's.
 
     Raises:
-        SettingError: an unknown format or precision, or a detector that cannot be exported.
+        SettingError: an unknown format or precision, a detector that cannot be exported, or fewer bits with too few
+            good images to set thresholds.
         DependencyError: a package is missing.
-        CalibrationError: fewer bits were asked for with too few good images to set thresholds.
         ModelFileError: the model cannot be read, the place not be written, or verdicts differ.
     """
     _check(to, precision)
     inspector = load(model, backend="torch", device="cpu", detector=detector)
     target = _target(inspector, Path(model), path, to)
     good = _not_learned_from(inspector, Sources(images))
-    needed = images_needed(inspector.calibration.false_alarm_rate)
-    if len(good) < needed and precision != "fp32":
-        raise SettingError(
-            f"{precision} moves scores, so its thresholds need {needed} good images that were not learned from, got "
-            f"{len(good)}; give the folder of the fit, or more good images"
-        )
+    anew = _may_be_calibrated(inspector, good, precision)
     with tempfile.TemporaryDirectory(dir=_folder(target), prefix=".export-") as folder:
         made = Path(folder) / target.name
         write_graph(detector_of(inspector.backend), made, to, precision)
-        backend, _ = open_graph(made)
-        twin = _calibrated(inspector, backend, good if len(good) >= needed else [])
-        found = _compared(inspector, twin, good, target)
+        found, facts = _judged(inspector, made, good, anew, target)
         _refuse_differences(found, precision, accept)
-        facts = {
-            **inspector.facts,
-            **judged_by(twin),
-            "self_test": self_test.answers(backend.predict, twin.tiling.size),
-        }
-        facts["exported"] = {
-            "to": to,
-            "precision": precision,
-            "from": fingerprint(model),
-            "compared_verdicts": found.verdicts,
-            "differing_verdicts": found.differing if found.verdicts else None,
-        }
-        del backend, twin  # OpenVINO reads weights from the file that is written anew
+        facts["exported"] |= {"to": to, "precision": precision, "from": fingerprint(model)}
         set_text(made, json.dumps(facts))
         for suffix in {target.suffix, ".bin" if to == "openvino" else target.suffix}:
             made.with_suffix(suffix).replace(target.with_suffix(suffix))
@@ -174,7 +155,35 @@ def _not_learned_from(inspector: Inspector, images: Sequence[Source]) -> list[So
     return found
 
 
+def _may_be_calibrated(inspector: Inspector, good: Sequence[Source], precision: str) -> bool:
+    """Whether there are enough good images for thresholds of its own; only full precision can do without."""
+    needed = images_needed(inspector.calibration.false_alarm_rate)
+    if len(good) < needed and precision != "fp32":
+        raise SettingError(
+            f"{precision} moves scores, so its thresholds need {needed} good images that were not learned from, got "
+            f"{len(good)}; give the folder of the fit, or more good images"
+        )
+    return len(good) >= needed
+
+
 # --- after ------------------------------------------------------------------------------------------------------------
+
+
+def _judged(
+    inspector: Inspector, made: Path, good: Sequence[Source], anew: bool, target: Path
+) -> tuple[Exported, dict[str, Any]]:
+    """Calibrate a graph, compare it with its model, and gather what its file says about itself."""
+    backend, _ = open_graph(made)
+    twin = _calibrated(inspector, backend, good if anew else [])
+    found = _compared(inspector, twin, good, target)
+    differing = found.differing if found.verdicts else None
+    facts = {
+        **inspector.facts,
+        **judged_by(twin),
+        "self_test": self_test.answers(backend.predict, twin.tiling.size),
+        "exported": {"compared_verdicts": found.verdicts, "differing_verdicts": differing},
+    }
+    return found, facts
 
 
 def _calibrated(inspector: Inspector, backend: ExportedBackend, good: Sequence[Source]) -> Inspector:

@@ -88,28 +88,35 @@ def write_report(
     fresh.mkdir()
     try:
         cards = [
-            failed_card(index, result)
-            if isinstance(result, FailedImage)
-            else card_of(fresh, index, result, calibration, photo(result))
-            for index, result in enumerate(results)
+            failed_card(index, one)
+            if isinstance(one, FailedImage)
+            else card_of(fresh, index, one, calibration, photo(one))
+            for index, one in enumerate(results)
         ]
-        if not cards:
-            raise UnmaskError("there are no results to report; inspect at least one image")
-        metrics, curves, groups = Summary() if summary is None else summary()
-        _sort_in(cards, groups)
-        facts = {
-            "title": title,
-            "written": time.strftime("%Y-%m-%d %H:%M"),
-            "calibration": calibration.to_dict(),
-            "model": {name: value for name, value in model.items() if name != "images"},  # hashes of each image
-            "metrics": dict(metrics),
-        }
-        _write_tables(fresh, facts, [card.row for card in cards])
-        _write_page(fresh / "index.html", facts, cards, curves)
+        _write_files(fresh, cards, Summary() if summary is None else summary(), _facts(title, calibration, model))
         _swap(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder / "index.html"
+
+
+def _facts(title: str, calibration: Calibration, model: Mapping[str, object]) -> dict[str, Any]:
+    return {
+        "title": title,
+        "written": time.strftime("%Y-%m-%d %H:%M"),
+        "calibration": calibration.to_dict(),
+        "model": {name: value for name, value in model.items() if name != "images"},  # those are hashes of each image
+    }
+
+
+def _write_files(folder: Path, cards: list[Card], summary: Summary, facts: dict[str, Any]) -> None:
+    if not cards:
+        raise UnmaskError("there are no results to report; inspect at least one image")
+    metrics, curves, groups = summary
+    _sort_in(cards, groups)
+    facts["metrics"] = dict(metrics)
+    _write_tables(folder, facts, [card.row for card in cards])
+    _write_page(folder / "index.html", facts, cards, curves)
 
 
 def _sort_in(cards: list[Card], groups: Sequence[str] | None) -> None:
