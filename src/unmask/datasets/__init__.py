@@ -19,6 +19,7 @@ from pathlib import Path
 from unmask.datasets.checks import check
 from unmask.datasets.copies import count_once
 from unmask.datasets.division import draw, group_warnings, grouped, names_of, with_test_normals
+from unmask.datasets.inventory import Inventory
 from unmask.datasets.layouts import recognise
 from unmask.datasets.masks import read_mask, read_masks
 from unmask.datasets.summary import summary
