@@ -282,7 +282,7 @@ def test_errors_are_the_mean_square_of_standard_features(monkeypatch: pytest.Mon
     weights = torch.tensor([0.3, 0.7])
     own, other = (
         [F.avg_pool2d(x, x.shape[-1] // side).double().numpy() for x, side in zip(levels, (8, 8, 4), strict=True)]
-        for levels in (restorer.maps(images), restorer.maps(again))
+        for levels in (restorer.maps.standardised(restorer.maps.features(some)) for some in (images, again))
     )
     values, _ = restorer.encode(images)
     errors, squares = restorer.compare(values, restorer.encode(again).values.unflatten(0, (2, 2)), weights)

@@ -22,7 +22,7 @@ from torch import Tensor
 from unmask.detectors.base import Detector
 from unmask.detectors.scoring import top_mean
 from unmask.detectors.settings import AtLeast, Between, Share, check_settings
-from unmask.features.maps import CachedValue, FeatureMaps, Images
+from unmask.features.maps import MOST_LEVEL, MOST_PIXELS, CachedValue, FeatureMaps, Images
 from unmask.features.neighbours import sample_rows
 from unmask.features.standard_maps import StandardMaps
 from unmask.features.subspace import Subspace, principal_subspace
@@ -63,14 +63,14 @@ class FRE(Detector):
     def __init__(
         self,
         *,
-        image_size: Annotated[int, AtLeast(1)] = 256,
+        image_size: Annotated[int, Between(1, MOST_PIXELS)] = 256,
         backbone: str = "efficientnet_lite0",
-        levels: Annotated[tuple[int, ...], AtLeast(0)] = (3, 4),
+        levels: Annotated[tuple[int, ...], Between(0, MOST_LEVEL)] = (3, 4),
         standardise: bool = True,
         pool: Annotated[int, AtLeast(1)] = 2,
         variance_share: Annotated[float, Share()] = 0.97,
         images: Annotated[int, AtLeast(LEAST_IMAGES)] = 1_000,
-        smoothing: Annotated[float, AtLeast(0)] = 8.0,
+        smoothing: Annotated[float, Between(0, 1000)] = 8.0,
         peak: Annotated[float, Between(0, 1)] = 0.1,
     ) -> None:
         check_settings(FRE, locals())

@@ -23,10 +23,10 @@ from unmask.detectors.fre import FRE
 from unmask.detectors.isstad import ISSTAD
 from unmask.detectors.patchcore import PatchCore
 from unmask.detectors.protoad import ProtoAD
-from unmask.detectors.settings import AtLeast, check_settings
+from unmask.detectors.settings import Between, check_settings, settings_of
 from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
-from unmask.features.maps import BATCH, CachedImages, FeatureMaps, Images
+from unmask.features.maps import BATCH, MOST_PIXELS, CachedImages, FeatureMaps, Images
 from unmask.features.store import scratch_folder
 from unmask.training.trainer import Training, generator_for
 from unmask.types import Prediction, Step
@@ -66,7 +66,7 @@ class Fuse(Detector):
         self,
         *,
         parts: str = "patchcore+fre",
-        image_size: Annotated[int, AtLeast(1)] = 256,
+        image_size: Annotated[int, Between(1, MOST_PIXELS)] = 256,
         backbone: str = "efficientnet_lite0",
         settings: Any = None,
     ) -> None:
@@ -75,7 +75,7 @@ class Fuse(Detector):
         self.parts, self.image_size, self.backbone = parts, image_size, backbone
         if not isinstance(settings, Mapping | None):
             raise SettingError(f"settings={settings!r} is no table; write --set PART.NAME=VALUE, such as fre.pool=1")
-        self.settings: dict[str, Any] = dict(settings or {})
+        self.settings = {str(key): value for key, value in (settings or {}).items()}
         names = [name.strip() for name in parts.split("+")]
         if unknown := [name for name in names if name not in PARTS]:
             raise SettingError(f"parts={parts!r}: {unknown[0]!r} cannot be a part; there are: {', '.join(PARTS)}")
@@ -94,10 +94,12 @@ class Fuse(Detector):
         """A part with the settings that are meant for it."""
         own: dict[str, Any] = {}
         for prefix in (f"{name}.", f"{number}."):  # what is meant for one part counts for more
-            own |= {key.removeprefix(prefix): v for key, v in self.settings.items() if str(key).startswith(prefix)}
+            own |= {key.removeprefix(prefix): v for key, v in self.settings.items() if key.startswith(prefix)}
         if fixed := sorted({"image_size", "backbone"} & set(own)):
             raise SettingError(f"{fixed[0]} is one for all parts of a fusion; set it without a part's name")
-        return build(PARTS[name], "fast", {**own, "image_size": self.image_size, "backbone": self.backbone})
+        if _looks_at_features(PARTS[name], own):
+            own["backbone"] = self.backbone
+        return build(PARTS[name], "fast", {**own, "image_size": self.image_size})
 
     def _converted(self, key: str) -> Any:
         """The value of a part's setting as the part converted it.
@@ -105,7 +107,7 @@ class Fuse(Detector):
         Raises:
             SettingError: no part has such a setting.
         """
-        prefix, _, setting = str(key).partition(".")
+        prefix, _, setting = key.partition(".")
         meant = [part for number, part in enumerate(self.members, 1) if prefix in (part.name, str(number))]
         if not meant or not setting:
             raise SettingError(
@@ -201,6 +203,14 @@ class Fuse(Detector):
         for part in self.members:
             named |= part.frozen()
         return named
+
+
+def _looks_at_features(part: type[Detector], own: Mapping[str, Any]) -> bool:
+    """Whether a part with these settings has a backbone: it has none where it looks at pixels alone."""
+    declared = settings_of(part)
+    values = {name: setting.default for name, setting in declared.items()} | part.presets["fast"] | dict(own)
+    only = declared["backbone"].only_if
+    return only is None or only.holds(values)
 
 
 def _least_images(of_parts: int) -> int:

@@ -22,7 +22,7 @@ from unmask.detectors.base import Detector
 from unmask.detectors.scoring import top_mean
 from unmask.detectors.settings import AtLeast, Between, Share, check_settings
 from unmask.features.coreset import greedy_coreset
-from unmask.features.maps import CachedValue, FeatureMaps, Images
+from unmask.features.maps import MOST_LEVEL, MOST_PIXELS, CachedValue, FeatureMaps, Images
 from unmask.features.neighbours import bank_columns, candidates, nearest, patch_vectors
 from unmask.features.turned import Turned
 from unmask.training.losses import gaussian_blur
@@ -69,17 +69,17 @@ class PatchCore(Detector):
     def __init__(
         self,
         *,
-        image_size: Annotated[int, AtLeast(1)] = 256,
+        image_size: Annotated[int, Between(1, MOST_PIXELS)] = 256,
         backbone: str = "efficientnet_lite0",
-        levels: Annotated[tuple[int, ...], AtLeast(0)] = (2, 3),
+        levels: Annotated[tuple[int, ...], Between(0, MOST_LEVEL)] = (2, 3),
         selection: Literal["greedy", "random"] = "greedy",
         coreset: Annotated[float, Share()] = 1.0,
         bank_size: Annotated[int, AtLeast(1)] = 4_000,
         candidates: Annotated[int, AtLeast(1)] = 100_000,
-        smoothing: Annotated[float, AtLeast(0)] = 8.0,
+        smoothing: Annotated[float, Between(0, 1000)] = 8.0,
         score_from: Literal["smoothed", "raw"] = "smoothed",
         peak: Annotated[float, Between(0, 1)] = 0.01,
-        rotations: Annotated[int, AtLeast(0)] = 0,
+        rotations: Annotated[int, Between(0, 360)] = 0,
     ) -> None:
         check_settings(PatchCore, locals())
         super().__init__()

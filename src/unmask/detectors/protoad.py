@@ -19,7 +19,7 @@ from unmask.detectors.base import Detector
 from unmask.detectors.scoring import top_mean
 from unmask.detectors.settings import AtLeast, Between, check_settings
 from unmask.features.finch import cluster_means, finch
-from unmask.features.maps import CachedValue, FeatureMaps, Images
+from unmask.features.maps import MOST_LEVEL, MOST_PIXELS, CachedValue, FeatureMaps, Images
 from unmask.features.neighbours import candidates, patch_vectors
 from unmask.training.losses import gaussian_blur
 from unmask.training.trainer import Training, generator_for
@@ -54,12 +54,12 @@ class ProtoAD(Detector):
     def __init__(
         self,
         *,
-        image_size: Annotated[int, AtLeast(1)] = 256,
+        image_size: Annotated[int, Between(1, MOST_PIXELS)] = 256,
         backbone: str = "efficientnet_lite0",
-        levels: Annotated[tuple[int, ...], AtLeast(0)] = (2, 3),
+        levels: Annotated[tuple[int, ...], Between(0, MOST_LEVEL)] = (2, 3),
         prototypes: Annotated[int, AtLeast(1)] = 4_000,
         candidates: Annotated[int, AtLeast(1)] = 30_000,
-        smoothing: Annotated[float, AtLeast(0)] = 8.0,
+        smoothing: Annotated[float, Between(0, 1000)] = 8.0,
         score_from: Literal["smoothed", "raw"] = "smoothed",
         peak: Annotated[float, Between(0, 1)] = 0.01,
     ) -> None:

@@ -1,12 +1,16 @@
 """A detector's settings: their kinds and ranges are declared in its constructor, and checked here, in one place.
 
-def __init__(self, *, bank_size: Annotated[int, AtLeast(1)] = 4_000, selection: Literal["greedy", "random"] = ...)
+def __init__(
+    self, *, bank_size: Annotated[int, AtLeast(1)] = 4_000, selection: Literal["greedy", "random"] = "greedy"
+) -> None:
+    check_settings(MyDetector, locals())
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_args, get_origin, get_type_hints
 
@@ -89,13 +93,18 @@ class OnlyIf:
     def __init__(self, name: str, *values: Any) -> None:
         self.name, self.values = name, values
 
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether the setting acts beside these values of all settings."""
+        return values[self.name] in self.values
+
 
 class Setting(NamedTuple):
     """One constructor argument of a detector.
 
     Attributes:
         default: its value unless it is given.
-        kind: bool, int, float, str or tuple; of a tuple, `item` is the kind of its values.
+        kind: bool, int, float, str or tuple; of a tuple, `item` is the kind of its values. A value of any other kind is
+            checked by its detector.
         item: see `kind`.
         optional: whether None is a value.
         choices: its only values; empty = any in range.
@@ -124,9 +133,15 @@ class Setting(NamedTuple):
 _WORDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
+MOST_TEXT = 60
+"""Letters of a value that a message shows."""
+
+
 def text_of(value: Any) -> str:
-    """A value as it is written after NAME= on the command line."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """A value as it is written after NAME= on the command line; one line, and cut where it is long."""
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_TEXT else f"{line[:MOST_TEXT]}..."
 
 
 def settings_of(detector: type) -> Mapping[str, Setting]:
@@ -141,7 +156,10 @@ def settings_of(detector: type) -> Mapping[str, Setting]:
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty:
             raise TypeError(f"{detector.__name__}: the setting {name} has no default")
-    return {name: _setting(hints.get(name, Any), parameter.default) for name, parameter in parameters.items()}
+    return {  # without an annotation, the default says which kind is meant
+        name: _setting(hints.get(name, type(parameter.default)), parameter.default)
+        for name, parameter in parameters.items()
+    }
 
 
 def check_settings(detector: type, values: Mapping[str, Any]) -> None:
@@ -158,7 +176,7 @@ def check_settings(detector: type, values: Mapping[str, Any]) -> None:
     for name, setting in declared.items():
         _check(name, values[name], setting)
     for name, setting in declared.items():
-        if (only := setting.only_if) and values[only.name] not in only.values and values[name] != setting.default:
+        if (only := setting.only_if) and not only.holds(values) and values[name] != setting.default:
             raise SettingError(
                 f"{name}={text_of(values[name])} has no effect with {only.name}={text_of(values[only.name])}; "
                 f"give {only.name}={' or '.join(map(text_of, only.values))}, or leave {name} out"
@@ -166,10 +184,10 @@ def check_settings(detector: type, values: Mapping[str, Any]) -> None:
 
 
 def converted(name: str, value: Any, setting: Setting) -> Any:
-    """A value of the command line (text) or of a model file (JSON), as its constructor wants it.
+    """A value of the command line (text) or of a model file (JSON) as its constructor takes it.
 
     Raises:
-        SettingError: the text does not say such a value.
+        SettingError: the text stands for no such value.
     """
     if setting.kind is tuple and isinstance(value, list):  # as JSON has it
         return tuple(value)
@@ -205,36 +223,36 @@ def _setting(hint: Any, default: Any) -> Setting:
     if get_origin(hint) is Literal:
         choices, hint = get_args(hint), str
     item = get_args(hint)[0] if get_origin(hint) is tuple else int
-    kind = get_origin(hint) or hint
-    if not isinstance(kind, type):  # an outside detector without annotations: its default says what is meant
-        kind = type(default)
-    return Setting(default, kind, item, optional or default is None, choices, tuple(ranges), only_if)
+    return Setting(
+        default, get_origin(hint) or hint, item, optional or default is None, choices, tuple(ranges), only_if
+    )
 
 
 def _check(name: str, value: Any, setting: Setting) -> None:
-    if value is None and setting.optional:
-        return
-    values: Sequence[Any] = value if setting.kind is tuple and isinstance(value, tuple | list) else [value]
-    kind = setting.item if setting.kind is tuple else setting.kind
-    if kind not in (bool, int, float, str) or (setting.kind is tuple and not isinstance(value, tuple | list)):
-        if setting.kind is tuple:
-            raise _wrong(name, value, setting)
-        return  # a kind that its detector checks itself
-    for one in values:
-        if not _is_kind(one, kind) or (setting.choices and one not in setting.choices):
-            raise _wrong(name, value, setting)
-        if any(one not in allowed for allowed in setting.ranges):
-            raise _wrong(name, value, setting)
-    if not len(values):
+    """Raise SettingError unless a value is of the setting's kind and in its range."""
+    if (value is None and setting.optional) or setting.kind not in (bool, int, float, str, tuple):
+        return  # of other kinds, each detector checks its own
+    if setting.kind is tuple:
+        is_right = isinstance(value, tuple | list) and len(value) > 0
+        is_right = is_right and all(_is_allowed(one, setting.item, setting) for one in value)
+    else:
+        is_right = _is_allowed(value, setting.kind, setting)
+    if not is_right:
         raise _wrong(name, value, setting)
 
 
+def _is_allowed(value: Any, kind: type, setting: Setting) -> bool:
+    if not _is_kind(value, kind) or (setting.choices and value not in setting.choices):
+        return False
+    return all(value in allowed for allowed in setting.ranges)
+
+
 def _is_kind(value: Any, kind: type) -> bool:
-    """A bool is no number here, a whole number is one, and NaN and infinity are none."""
+    """A bool is no number here, a whole number is a float too, and NaN and infinity are no numbers."""
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
     if kind is float:
-        return isinstance(value, int | float) and abs(value) < float("inf")
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
     return isinstance(value, kind)
 
 

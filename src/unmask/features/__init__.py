@@ -1,8 +1,10 @@
-"""Frozen networks, and what is made of their feature maps.
+"""Frozen networks, and what is computed from their feature maps.
 
 backbones.py      networks by name
-maps.py           their maps of all images, computed once, in memory or in a file
-standard_maps.py  the same, each channel standardised on the normal images
+hub.py            public weights by timm's names
+maps.py           maps of all images, each computed once
+store.py          arrays of all images, in memory or in a file on a disk
+standard_maps.py  maps with each channel standardised on the normal images
 subspace.py       principal component analysis of whole maps
 neighbours.py     the distance to the nearest normal feature
 coreset.py        a few vectors that stand for many

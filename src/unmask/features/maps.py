@@ -21,6 +21,10 @@ from unmask.training.trainer import Training
 
 Made = TypeVar("Made")
 BATCH = 8
+MOST_PIXELS = 4096
+"""The largest side of an image that a network is given; a larger image is cut into tiles."""
+MOST_LEVEL = 9
+"""No network has more stages."""
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from unmask.detectors import Detector, build, find
 from unmask.errors import ModelFileError, SettingError
+from unmask.features import hub
 from unmask.inspection import model_file, self_test
 from unmask.training.devices import resolve_device
 from unmask.types import ArrayPrediction, Step
@@ -95,10 +96,11 @@ def restored(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarr
 
     Raises:
         ModelFileError: the file is of another class, or its tensors do not fit.
-        WeightsError: its backbone is not installed.
+        WeightsError: its backbone is not on this machine; it is not downloaded.
     """
     kind = _class_of(path, facts, own)
-    detector = build(kind, next(iter(kind.presets)), facts["params"])
+    with hub.offline():
+        detector = build(kind, next(iter(kind.presets)), facts["params"])
     for name, checksum in facts["frozen"].items():
         if (here := detector.frozen().get(name)) != checksum:
             raise ModelFileError(

@@ -15,6 +15,7 @@ from torch import Tensor
 from unmask.detectors.isstad.mae import MaskedAutoencoder
 from unmask.detectors.isstad.transformer import sincos_positions
 from unmask.errors import WeightsError
+from unmask.features.hub import check_plain_name
 
 TABLES = ("pos_embed", "decoder_pos_embed")
 
@@ -75,10 +76,12 @@ def load_timm(model: MaskedAutoencoder, name: str) -> LoadReport:
     """Fetch encoder weights by timm's name, such as "vit_base_patch16_224.mae"; needs a network the first time.
 
     Raises:
+        SettingError: the name is no plain one of timm's.
         WeightsError: the weights cannot be had, or are of another layout.
     """
     import timm
 
+    check_plain_name(name)
     try:
         tensors = timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # hub, network and timm raise many unrelated kinds

@@ -41,5 +41,5 @@ def step_of(
 def _covered(image: Float[Tensor, "3 h w"], covered: Bool[Tensor, "g g"], opacity: float) -> Float[Tensor, "3 h w"]:
     """The image with a coat of colour over a part of it."""
     coat = F.interpolate(covered[None, None].float(), size=image.shape[-1])[0]
-    colour = image.new_tensor(COVER)[:, None, None].expand_as(image)
+    colour = torch.tensor(COVER).to(image)[:, None, None].expand_as(image)
     return torch.lerp(image, colour, opacity * coat)
