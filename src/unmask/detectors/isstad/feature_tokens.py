@@ -225,11 +225,12 @@ class NormalFeatures(NormalTokens):
 
     def views(self) -> Iterator[View]:
         """Each image without its own part of the bottleneck and of the banks."""
-        chosen = sample_rows(len(self.cached), VIEWS, generator_for(self.seed, "views"))
+        generator = generator_for(self.seed, "views")
         for fold, subspace in enumerate(self.subspaces):
-            for rows in chosen[chosen % FOLDS == fold].split(8):
-                levels = self.tokens.standard_maps(self.cached, rows)
-                yield self.tokens.view_of(levels, subspace, rows)
+            rows = torch.arange(fold, len(self.cached), FOLDS)
+            chosen = rows[sample_rows(len(rows), VIEWS // FOLDS, generator)]
+            for part in chosen.split(8):
+                yield self.tokens.view_of(self.tokens.standard_maps(self.cached, part), subspace, part)
 
     def _draw(self, step: int, size: int, generator: torch.Generator) -> tuple[list[Tensor], Subspace]:
         """Maps of images of one fold, and its bottleneck."""
