@@ -27,6 +27,7 @@ from unmask.types import Sample
 
 RESULTS = Path(__file__).parent / "results"
 PASSES = (1, 2, 3)
+PIXEL_SCORES = ("pixels", "features", "both")
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def measured(dataset: Path, preset: str, settings: dict[str, str], seed: int, mo
     validation = fitted.fit_restorer(SquareImages(split.normals, fitted.image_size), Training(seed=seed))
     seconds = round(time.perf_counter() - start, 1)
     samples = _some(split.test, most)
-    scores = ("features",) if fitted.space == "features" else ("pixels", "features", "both")
+    scores = ("features",) if fitted.space == "features" else PIXEL_SCORES
     rows = []
     for score in scores:
         ssm = _with_score(fitted, preset, settings, score)

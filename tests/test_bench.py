@@ -30,12 +30,13 @@ from unmask.benchmark import (
     summary,
 )
 from unmask.benchmark.comparison import compare
+from unmask.benchmark.job import Job
 from unmask.benchmark.methods import Method, methods_of
 from unmask.benchmark.page import write_page
 from unmask.benchmark.places import here, on_ray
 from unmask.benchmark.results import mean, rows_of, spread
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
-from unmask.benchmark.row import Job, measure, write_predictions
+from unmask.benchmark.row import measure, write_predictions
 from unmask.benchmark.row_process import Done
 from unmask.benchmark.running import bench
 from unmask.cli.app import main

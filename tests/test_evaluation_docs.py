@@ -10,8 +10,9 @@ import pytest
 from tiny import FRE, write_dataset
 from unmask.benchmark import comparison, cost, lock, robustness, running, scaling
 from unmask.benchmark.comparison import _wilcoxon, holm
+from unmask.benchmark.job import Job
 from unmask.benchmark.results import FIGURES, FORMAT, VERSION, rows_of
-from unmask.benchmark.row import Job, measure
+from unmask.benchmark.row import measure
 from unmask.cli.app import app
 from unmask.evaluation import evaluate as evaluation
 from unmask.inspection.calibration import DEFAULT_RATE, images_needed

@@ -10,9 +10,10 @@ import pytest
 
 from tiny import write_dataset
 from unmask.benchmark import scaling
+from unmask.benchmark.job import Job
 from unmask.benchmark.methods import Method, as_methods, detector_class, make_detector, methods_of
 from unmask.benchmark.results import rows_of
-from unmask.benchmark.row import Job, measure
+from unmask.benchmark.row import measure
 from unmask.benchmark.row_process import Done
 from unmask.benchmark.running import bench
 from unmask.cli.app import main

@@ -16,8 +16,8 @@ import pytest
 
 from tiny import run_python
 from unmask.benchmark import cost, lock, processes, row_process, scaling
+from unmask.benchmark.job import Job
 from unmask.benchmark.methods import words_of
-from unmask.benchmark.row import Job
 from unmask.errors import SettingError
 
 MEBI = 2**20
@@ -75,6 +75,7 @@ def test_time_and_memory_are_measured_where_posix_is_missing() -> None:
         "import os, psutil, sys\nsys.modules['resource'] = None  # psutil has its own way on each system\n"
         "for name in ('sched_getaffinity', 'killpg', 'setsid'): delattr(os, name)\n"
         "from unmask.benchmark import cost, lock, methods, processes, results, summary\n"
+        "import unmask.benchmark.row_process, unmask.benchmark.places; assert 'torch' not in sys.modules\n"
         "print(cost.peak_megabytes() > 10, processes.usable_cores() > 0)"
     )
     done = run_python("-c", code)

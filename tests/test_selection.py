@@ -15,10 +15,11 @@ from PIL import Image
 
 from tiny import FRE, as_picture, planted, texture, write_dataset
 from unmask.benchmark.galleries import galleries
+from unmask.benchmark.job import Job
 from unmask.benchmark.methods import Method
 from unmask.benchmark.page import write_page
 from unmask.benchmark.results import rows_of
-from unmask.benchmark.row import Job, measure, write_predictions
+from unmask.benchmark.row import measure, write_predictions
 from unmask.benchmark.row_process import Done
 from unmask.benchmark.running import bench
 from unmask.cli.app import main

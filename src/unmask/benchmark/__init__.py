@@ -1,7 +1,8 @@
 """Detectors x data sets x seeds, measured by one protocol: fit on normals, calibrate on held-out normals, test once.
 
 methods.py      what is measured, as people name it
-row.py          one row: a method, a data set, a seed
+job.py          what one row asks for: a method, a data set, a seed
+row.py          one row, measured
 foreign.py      detectors of other people, by a command that writes maps
 anomalib_worker.py  such a command, for anomalib
 robustness.py   the same test images, mildly disturbed

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from unmask.benchmark import processes, row_process
-from unmask.benchmark.row import Job
+from unmask.benchmark.job import Job
 from unmask.benchmark.row_process import Done
 from unmask.errors import DependencyError, SettingError
 

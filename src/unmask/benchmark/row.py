@@ -23,7 +23,8 @@ from PIL import Image
 import unmask
 from unmask.benchmark import foreign, leaks, robustness
 from unmask.benchmark.cost import Energy, busy_cores, machine, peak_megabytes, percentiles, timed
-from unmask.benchmark.methods import Method, detector_class, make_detector
+from unmask.benchmark.job import PREDICTIONS, ROW, Job
+from unmask.benchmark.methods import detector_class, make_detector
 from unmask.benchmark.processes import end_with_parent
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
 from unmask.datasets import fingerprint, load
@@ -38,34 +39,8 @@ from unmask.training.trainer import Training
 from unmask.types import AnomalyResult, Sample, Split
 
 SIDE = 64  # of the small maps that are written for the page
-ROW, PREDICTIONS = "row.json", "predictions.npz"
 Results = Callable[[Sequence[Disturbed]], Iterator[AnomalyResult]]
 Arrays = dict[str, np.ndarray]
-
-
-class Job(NamedTuple):
-    """What one row asks for.
-
-    Attributes:
-        detector: see `Method`.
-        preset: likewise.
-        settings: likewise.
-        dataset: its folder or manifest.
-        seed: of the split and of the method.
-        show_leaks: score the test set during the training as well, to say what that would have claimed.
-    """
-
-    detector: str
-    preset: str
-    settings: dict[str, Any]
-    dataset: str
-    seed: int
-    show_leaks: bool = False
-
-    @property
-    def method(self) -> Method:
-        """What is measured."""
-        return Method(self.detector, self.preset, self.settings)
 
 
 class Fitted(NamedTuple):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask.benchmark import processes
-from unmask.benchmark.row import PREDICTIONS, ROW, Job
+from unmask.benchmark.job import PREDICTIONS, ROW, Job
 
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 TEMPORARY_FOLDERS = ("TMPDIR", "TEMP", "TMP")

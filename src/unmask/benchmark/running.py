@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unmask.benchmark.job import Job
 from unmask.benchmark.lock import LOCK, locked
 from unmask.benchmark.methods import Method, as_methods, method_of
 from unmask.benchmark.places import Place, here
 from unmask.benchmark.results import JSON, need_pyarrow, rows_of, write_rows
-from unmask.benchmark.row import Job
 from unmask.benchmark.row_process import dataset_name
 from unmask.datasets import fingerprint, load
 from unmask.errors import DatasetError, SettingError
