@@ -42,7 +42,7 @@ class MeanImage(Detector):
         self.register_buffer("mean", torch.zeros(3, side, side))
 
     def _fit(self, images, training):
-        self.keep(mean=torch.stack([images[i] for i in range(len(images))]).mean(0))
+        self.set_buffers(mean=torch.stack([images[i] for i in range(len(images))]).mean(0))
 
     def _predict(self, images):
         maps = (images - self.mean).abs().mean(1)
