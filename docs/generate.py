@@ -26,6 +26,16 @@ COLUMNS = {
 }
 """What the table shows of a method behind its image AUROC: title and factor."""
 
+IN_A_SENTENCE = {
+    "fuse": "several of the others on one network; `patchcore+fre` unless others are named; the default",
+    "patchcore": "keeps a bank of normal patches, and measures the distance of each new patch to the nearest",
+    "fre": "projects whole images on to the principal subspace of normal ones, and measures what is lost",
+    "protoad": "compares patches with a few thousand prototypes, by one convolution",
+    "isstad": "repairs the image and classifies each pixel as damaged or not",
+    "ssm": "hides every part in turn, restores it, and progressively uncovers what came back well",
+}
+"""Each detector's own description in the table of the family."""
+
 COSTS = {
     "fit_seconds": ("fit, s", 1),
     "ms_p50": ("ms an image", 1),
@@ -170,6 +180,20 @@ def speed_table(results: Path = RESULTS / "speed") -> str:
     return "\n".join([table, "", *(f"- {line}" for line in _provenance(rows))])
 
 
+def family_table(speed: Path = RESULTS / "speed", accuracy: Path = RESULTS / "six_sets") -> str:
+    """Each detector in a sentence, its seconds to fit one data set, and its means over six sets."""
+    from unmask.benchmark.results import by_method, rows_of
+    from unmask.benchmark.summary import figure
+
+    fits, means = by_method(rows_of(speed)), by_method(rows_of(accuracy))
+    lines = []
+    for name, sentence in IN_A_SENTENCE.items():
+        fast = f"{name} fast"
+        areas = [figure(means[fast], key, 100) for key in ("image_auroc", "pixel_auroc")]
+        lines.append([f"`{name}`", sentence, figure(fits[fast], "fit_seconds", 1), *areas])
+    return _table(["name", "in a sentence", "fit of mvtec_bottle, s", "image AUROC", "pixel AUROC"], lines)
+
+
 def scaling_table(results: Path = RESULTS / "speed" / "scaling") -> str:
     """How seconds, megabytes and milliseconds grow."""
     from unmask.benchmark.results import JSON, rows_of
@@ -311,6 +335,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
         ("docs/detectors.md", name): partial(settings_table, name)
         for name in ("fuse", "patchcore", "fre", "protoad", "isstad", "ssm")
     },
+    ("docs/detectors.md", "family"): family_table,
     ("docs/detectors.md", "refinement"): refinement_table,
 }
 

@@ -68,7 +68,7 @@ def _copied(inventory: Inventory, first_of: dict[Path, Path], count: int) -> tup
 def _leaked(paths: list[Path]) -> tuple[str, ...]:
     if not paths:
         return ()
-    return (f"{len(paths)} test images are also training images, which flatters every figure: {abbreviated(paths)}",)
+    return (f"{len(paths)} test images are also training images; no figure counts them: {abbreviated(paths)}",)
 
 
 def _length(path: Path) -> int:
