@@ -53,11 +53,11 @@ def measure(detector: ISSTAD, paths: tuple[Path, ...], steps: int = 7) -> dict[s
 
     def step(number: int) -> None:
         batch = normals.damaged_batch(number, detector.batch, "clean")
-        with trainer.autocast():
+        with trainer.fabric.autocast():
             loss(*batch).backward()
 
     def encoded_step(number: int) -> None:
-        with trainer.autocast():
+        with trainer.fabric.autocast():
             encode(torch.stack([images[i] for i in range(detector.batch)]))
         step(number)
 

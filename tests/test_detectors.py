@@ -43,9 +43,12 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "patchcore",
         {**PATCHCORE, "selection": "random", "rotations": 3, "levels": (3,), "peak": 0.0, "coreset": 0.5},
     ),
+    "patchcore, raw": ("patchcore", {**PATCHCORE, "score_from": "raw", "peak": 0.0}),
     "fre": ("fre", FRE),
+    "fre, as it is": ("fre", {**FRE, "standardise": False}),
     "fre, one level, top": ("fre", {**FRE, "levels": (3,), "peak": 0.05, "pool": 1}),
     "protoad": ("protoad", PROTOAD),
+    "protoad, raw": ("protoad", {**PROTOAD, "score_from": "raw", "peak": 0.0}),
     "fuse": ("fuse", FUSE),
     "fuse of three": (
         "fuse",
@@ -102,6 +105,23 @@ def test_a_detector_says_what_it_is(kind: type[Detector]) -> None:
         assert set(preset) <= set(settings_of(kind))
     documented = kind.__doc__ or ""
     assert [name for name in settings_of(kind) if f"{name}:" not in documented] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [(kind.name, preset) for kind in DETECTORS if kind.name not in ("isstad", "ssm") for preset in kind.presets],
+)
+def test_every_preset_of_the_fast_ones_fits(name: str, preset: str) -> None:
+    """Those of isstad and ssm take minutes."""
+    made = build(
+        find(name),
+        preset,
+        {"backbone": "tiny", "image_size": SIZE, **({"fre.levels": (2, 3)} if name == "fuse" else {})},
+    )
+    made.fit(Textures(8), Training(device="cpu"))
+    said = made.predict(new_images())
+    assert said.maps.isfinite().all()
+    assert said.scores.isfinite().all()
 
 
 def test_its_arguments_rebuild_it(detector: Detector) -> None:
@@ -266,7 +286,7 @@ def test_tensors_of_other_settings_are_refused(configuration: str, detector: Det
         "isstad": {"decoder_dim": 64},
         "ssm": {"width": 0.125},
         "patchcore": {"levels": (2,)},
-        "fre": {"levels": (2,)} if configuration == "fre" else {"levels": (2, 3)},
+        "fre": {"levels": (2, 3) if "one level" in configuration else (2,)},
         "protoad": {"levels": (2,)},
         "fuse": {"fre.levels": (2,)},
     }

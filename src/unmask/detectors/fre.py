@@ -39,15 +39,15 @@ class FRE(Detector):
     """Fits a PCA to whole feature maps of normal images; what it cannot reconstruct of a new image is the anomaly.
 
     Args:
-        image_size: pixels along a side.
-        backbone: see `backbones.load`.
-        levels: of its maps to judge.
-        standardise: whether each channel is standardised over the normal images before the PCA; not in the paper.
-        pool: cells along a side that are averaged into one before the PCA.
-        variance_share: that the PCA keeps, in (0, 1].
-        images: that the PCA is fitted to, at the most; its time grows with their cube.
-        smoothing: sigma of the gaussian over the map, in pixels.
-        peak: share of the map whose mean is the image's score; 1 = the mean of all cells, which orders images as the
+        image_size: Side of the square input in pixels.
+        backbone: The frozen network; see `backbones.load`.
+        levels: Stages of the network whose maps are reconstructed.
+        standardise: Whether each channel is standardised over the normal images before the PCA; not in the paper.
+        pool: Cells along a side that are averaged into one before the PCA.
+        variance_share: Share of the variance that the PCA keeps, in (0, 1].
+        images: The most images that the PCA is fitted to; its time grows with their cube.
+        smoothing: Standard deviation of the Gaussian over the map, in pixels.
+        peak: Share of the map whose mean is the image's score; 1 = the mean of all cells, which orders images as the
             paper's total does.
     """
 

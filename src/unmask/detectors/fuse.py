@@ -45,10 +45,10 @@ class Fuse(Detector):
     """Fits several detectors, and predicts the mean of their predictions, each on its own scale.
 
     Args:
-        parts: names joined by "+", such as "patchcore+fre"; a name may come twice.
-        image_size: pixels along a side, for all parts.
-        backbone: for all parts.
-        settings: of the parts, such as {"patchcore.bank_size": 4000}; "patchcore" means each part of that name, and
+        parts: Names of detectors joined by "+", such as "patchcore+fre"; a name may come twice.
+        image_size: Side of the square input of all parts, in pixels.
+        backbone: The frozen network of all parts; see `backbones.load`.
+        settings: Settings of parts, such as {"patchcore.bank_size": 4000}; "patchcore" is each part of that name, and
             "2.bank_size" the second part.
     """
 

@@ -45,18 +45,18 @@ class PatchCore(Detector):
     """Keeps a bank of normal patches, and measures how far each new patch is from the nearest of them.
 
     Args:
-        image_size: pixels along a side.
-        backbone: see `backbones.load`.
-        levels: of its maps to join; the finest one gives the grid.
-        selection: of the bank: the "greedy" coreset, or "random".
-        coreset: share of the candidates to keep; the paper tries 0.25, 0.1 and 0.01.
-        bank_size: vectors to keep, at the most.
-        candidates: vectors that the coreset is chosen from, at the most; drawn at random.
-        smoothing: sigma of the gaussian over the map, in pixels.
-        score_from: which map the image's score is taken from: the "smoothed" one, or that of the "raw" distances (the
+        image_size: Side of the square input in pixels.
+        backbone: The frozen network; see `backbones.load`.
+        levels: Stages of the network whose maps are joined; the finest one sets the grid.
+        selection: How the bank is chosen: by the "greedy" coreset of the paper, or at "random".
+        coreset: Share of the candidates that the bank keeps; the paper tries 0.25, 0.1 and 0.01.
+        bank_size: The most vectors that the bank keeps.
+        candidates: The most vectors that the bank is chosen from; they are drawn at random.
+        smoothing: Standard deviation of the Gaussian over the map, in pixels.
+        score_from: The map that gives the image's score: the "smoothed" one, or the "raw" distances of the patches (the
             paper).
-        peak: share of that map whose mean is the image's score; 0 = its largest value alone (the paper).
-        rotations: angles by which each normal image is also turned, as it is and mirrored; 0 = as it is only.
+        peak: Share of that map whose mean is the image's score; 0 = its largest value alone (the paper).
+        rotations: Number of angles by which each normal image is also turned, as it is and mirrored; 0 = none.
     """
 
     name = "patchcore"

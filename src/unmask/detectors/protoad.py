@@ -30,18 +30,18 @@ PAPER = {"smoothing": 4.0, "score_from": "raw", "peak": 0.0}
 
 
 class ProtoAD(Detector):
-    """Compares each patch with a few thousand typical ones, by one convolution.
+    """Compares each patch with a few thousand prototypes of normal patches, by one convolution.
 
     Args:
-        image_size: pixels along a side.
-        backbone: see `backbones.load`.
-        levels: of its maps to join; the finest one gives the grid.
-        prototypes: the finest partition of FINCH with at most so many clusters is taken, or else the coarsest.
-        candidates: normal patches that are clustered, at the most; drawn at random.
-        smoothing: sigma of the gaussian over the map, in pixels.
-        score_from: which map the image's score is taken from: the "smoothed" one, or that of the "raw" distances (the
+        image_size: Side of the square input in pixels.
+        backbone: The frozen network; see `backbones.load`.
+        levels: Stages of the network whose maps are joined; the finest one sets the grid.
+        prototypes: The most prototypes: FINCH's finest partition with no more clusters is taken, or else its coarsest.
+        candidates: The most normal patches that are clustered; they are drawn at random.
+        smoothing: Standard deviation of the Gaussian over the map, in pixels.
+        score_from: The map that gives the image's score: the "smoothed" one, or the "raw" distances of the patches (the
             paper).
-        peak: share of that map whose mean is the image's score; 0 = its largest value alone (the paper).
+        peak: Share of that map whose mean is the image's score; 0 = its largest value alone (the paper).
     """
 
     name = "protoad"

@@ -125,10 +125,6 @@ class Trainer:
         self.device = self.fabric.device
         self.checkpoints = Checkpoints(training.checkpoints, training.identity, resume=training.resume)
 
-    def autocast(self) -> Any:
-        """The precision that training uses, as a context."""
-        return self.fabric.autocast()
-
     def run(
         self,
         stage: str,
