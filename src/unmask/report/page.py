@@ -160,7 +160,7 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
         loader=jinja2.PackageLoader("unmask.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["rate"] = lambda rate: f"{100 * rate:.4g} %"
-    environment.filters["number"] = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
+    environment.filters["number"] = _shown
     failed = [card for card in cards if card.row["error"] is not None]
     ranked = sorted((card for card in cards if card.row["error"] is None), key=lambda card: -card.row["score"])
     scores = np.array([card.row["score"] for card in ranked])
@@ -182,6 +182,15 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
     )
     with path.open("w", encoding="utf-8") as file:
         file.writelines(page)
+
+
+def _shown(value: object) -> str:
+    """A fact as people read it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_shown(one)}" for name, one in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def _short_names(rows: list[dict[str, Any]]) -> list[str]:
