@@ -200,6 +200,25 @@ def test_what_a_backend_cannot_do_it_says(model: Path, paths: list[Path], tmp_pa
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("device", "expected"), [("auto", "cuda"), ("cuda", "cuda"), ("cpu", "cpu")])
+def test_the_graphics_card_is_used_where_there_is_one(
+    model: Path, monkeypatch: pytest.MonkeyPatch, device: str, expected: str
+) -> None:
+    import onnxruntime
+
+    real, asked = onnxruntime.InferenceSession, []
+
+    def opened(path: str, options: Any, providers: list[str]) -> Any:
+        asked.extend(providers)
+        return real(path, options, providers=["CPUExecutionProvider"])
+
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    assert unmask.load(model.with_suffix(".onnx"), device=device).backend.device == expected
+    assert asked == [{"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}[expected]]
+
+
 def test_foreign_and_damaged_files_are_one_line(model: Path, tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no graph")
     whole = model.with_suffix(".onnx").read_bytes()

@@ -36,10 +36,12 @@ Groups = Annotated[
 # --- how to run -------------------------------------------------------------------------------------------------------
 
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or mps.")]
-Devices = Annotated[int, typer.Option(help="Number of processes on this machine.")]
-Nodes = Annotated[int, typer.Option(help="Number of machines.")]
-MaxMinutes = Annotated[float | None, typer.Option(help="Time limit of the training, in minutes.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted fit stopped.")]
+Devices = Annotated[int, typer.Option(help="Processes on this machine, for detectors that train in steps.")]
+Nodes = Annotated[int, typer.Option(help="Machines, for detectors that train in steps.")]
+MaxMinutes = Annotated[float | None, typer.Option(help="Time limit in minutes, for detectors that train in steps.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on where an interrupted fit stopped; for detectors that train in steps.")
+]
 MaxMemory = Annotated[
     str | None,
     typer.Option(help="Memory for the whole program, such as 1GB or 800MB; the rest goes to a file."),
