@@ -31,8 +31,10 @@ FITS: dict[str, dict[str, Any]] = {
     "fre+patchcore+protoad": {"backbone": "tiny", "image_size": SIZE, "fre.levels": (2, 3)},
     "isstad features": FEATURES,
     "isstad pixels": PIXELS,
+    "isstad pixels with fresh damage": {**PIXELS, "versions": None},
     "ssm features": SSM_FEATURES,
     "ssm pixels": SSM_PIXELS,
+    "ssm pixels and features": {**SSM_PIXELS, "backbone": "tiny", "score": "both", "passes": 3, "tau": 1.0},
 }
 
 
@@ -123,7 +125,9 @@ def test_the_device_does_not_change_the_numbers(
         assert difference <= 1e-3 * there.abs().max()
 
 
-@pytest.mark.parametrize("name", [name for name in FITS if name not in ("isstad pixels", "ssm pixels")])
+@pytest.mark.parametrize(
+    "name", [name for name in FITS if not name.startswith("isstad pixels") and name != "ssm pixels"]
+)
 def test_the_network_runs_on_the_device_only(
     name: str, fake_device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +203,7 @@ class Untouched:
 )
 @pytest.mark.parametrize(
     ("name", "in_steps"),
-    [*((name, name in ("isstad features", "isstad pixels", "ssm pixels")) for name in FITS), ("fre+isstad", True)],
+    [*((name, name.startswith(("isstad", "ssm pixels"))) for name in FITS), ("fre+isstad", True)],
 )
 def test_an_option_without_effect_is_one_line_before_anything_else(
     name: str, in_steps: bool, option: dict[str, Any]

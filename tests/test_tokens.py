@@ -268,6 +268,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:there is no checkpoint")
 @pytest.mark.parametrize(("settings", "stage", "done"), PLACES)
 def test_a_fit_that_was_killed_anywhere_resumes(
     settings: dict[str, Any], stage: str, done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -287,7 +287,3 @@ class ISSTAD(Detector):
             [Step("repair", {} if pictures is None else {"repaired": pictures[i]}, {"probability": p, "error": r})]
             for i, (p, r) in enumerate(maps)
         ]
-
-    def frozen(self) -> dict[str, str]:
-        """The features space names its backbone; the pixels space stores its own encoder."""
-        return self.tokens.frozen()

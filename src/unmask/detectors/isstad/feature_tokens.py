@@ -111,10 +111,6 @@ class FeatureTokens(Tokens):
         """The frozen network whose maps are all that these tokens look at."""
         return self.maps.features
 
-    def frozen(self) -> dict[str, str]:
-        """The backbone."""
-        return {self.maps.backbone.name: self.maps.backbone.checksum}
-
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> View:
         """New images as the decoder takes them."""
         return self.encode_maps(self.maps.features(images))

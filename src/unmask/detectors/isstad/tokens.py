@@ -175,10 +175,6 @@ class Tokens(nn.Module, ABC):
         """The frozen network whose maps are all that these tokens look at; None where they are made of pixels."""
         return None
 
-    def frozen(self) -> dict[str, str]:
-        """Name and checksum of pre-trained weights that are used as they are; see `Detector.frozen`."""
-        return {}
-
     @property
     def device(self) -> torch.device:
         """Where the tokens are computed."""

@@ -102,7 +102,7 @@ class Refinement(nn.Module):
         maps = torch.cat([one.maps for one in first])
         self.scale = maps.mean((0, 2, 3)).clamp(min=1e-12) if maps.shape[1] > 1 else maps.new_ones(1)
         joined = self.join(maps)
-        self.threshold = maps.new_tensor(tau) if tau > 0 else _quantile(joined, tau_quantile)
+        self.threshold = torch.tensor(tau).to(maps) if tau > 0 else _quantile(joined, tau_quantile)
         self.normal_map = torch.stack([joined.mean(), joined.std()])
 
     def forward(self, restorer: Restorer, encoded: Encoded) -> list[Pass]:
