@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from unmask.inspection import torch_backend
 from unmask.training import trainer
 
 NAME = "fake"
@@ -148,8 +149,9 @@ class FakeAccelerator(Accelerator):
 
 @pytest.fixture
 def fake_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """Every fit runs on the fake device."""
-    monkeypatch.setattr(trainer, "resolve_device", _always(DEVICE))
+    """Every fit runs on the fake device, and every model that is loaded without naming a device."""
+    for module in (trainer, torch_backend):
+        monkeypatch.setattr(module, "resolve_device", _always(DEVICE))
     ACCELERATOR_REGISTRY.register(NAME, FakeAccelerator)
     yield DEVICE
     ACCELERATOR_REGISTRY.pop(NAME)

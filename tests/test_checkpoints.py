@@ -195,11 +195,13 @@ def interrupt_in_last_stage(name: str, stages: list[str]) -> Callable[[str, int,
 
 def test_a_fresh_fit_discards_what_another_left_and_nothing_else(tmp_path: Path) -> None:
     mine = ("stage_2.checkpoint", "1-all/stage_1.checkpoint", "1-all/stage_2.checkpoint-unfinished")
-    (tmp_path / "1-all").mkdir()
-    for name in (*mine, "notes.txt", "1-all/weights.pt"):
+    others = {"notes.txt", "1-all/weights.pt", "photos/of_mine.checkpoint"}
+    for folder in ("1-all", "photos"):
+        (tmp_path / folder).mkdir()
+    for name in (*mine, *others):
         (tmp_path / name).write_text("")
     Checkpoints(tmp_path, "", resume=False).prepare()
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"notes.txt", "weights.pt"}
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == others
 
 
 def test_only_the_first_process_discards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,22 @@ import pytest
 import torch
 from torch import Tensor
 
+import unmask
 from fake_device import DEVICE
-from tiny import FEATURES, FRE, FUSE, PATCHCORE, PIXELS, PROTOAD, SIZE, SSM_FEATURES, SSM_PIXELS, Textures, texture
+from tiny import (
+    FEATURES,
+    FRE,
+    FUSE,
+    PATCHCORE,
+    PIXELS,
+    PROTOAD,
+    SIZE,
+    SSM_FEATURES,
+    SSM_PIXELS,
+    Textures,
+    texture,
+    write_textures,
+)
 from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import SettingError
 from unmask.features.backbones import Backbone
@@ -141,6 +155,21 @@ def test_the_network_runs_on_the_device_only(
     monkeypatch.setattr(Backbone, "forward", watched)
     fitted(name, Training()).predict(new_images())
     assert seen == {fake_device}
+
+
+@pytest.mark.parametrize("name", ["fuse", "isstad pixels", "ssm pixels"])
+def test_an_inspector_is_fitted_saved_loaded_and_inspects_on_the_device(
+    name: str, fake_device: torch.device, tmp_path: Path
+) -> None:
+    paths = write_textures(tmp_path / "good", 24)
+    with warnings.catch_warnings(action="ignore"):
+        made = unmask.fit(paths, detector=name.split(" ")[0], settings=FITS[name], false_alarm_rate=0.5, device="auto")
+    made.save(tmp_path / "model.unmask")
+    loaded = unmask.load(tmp_path / "model.unmask", backend="torch")
+    assert made.backend.device == loaded.backend.device == str(fake_device)
+    found, again = (one.inspect(paths[0], explain=True) for one in (made, loaded))
+    assert found.score == again.score
+    assert np.array_equal(found.map, again.map)
 
 
 # --- names of devices -------------------------------------------------------------------------------------------------

@@ -128,6 +128,8 @@ def test_random_numbers_depend_on_the_seed_and_the_purpose_alone() -> None:
         ({"devices": 0}, "0"),
         ({"nodes": -1}, "-1"),
         ({"max_minutes": 0}, "max-minutes"),
+        ({"max_minutes": math.nan}, "max-minutes"),
+        ({"resume": True}, "without checkpoints"),
     ],
     ids=str,
 )

@@ -22,7 +22,7 @@ class Detector(nn.Module):
 
     A subclass keeps its constructor's arguments under their own names (its settings are those and nothing else), puts
     what it learns into parameters and buffers, and implements `_fit` and `_predict`, or `score_maps` in place of
-    `_predict` if it looks at nothing but the feature maps of a frozen network.
+    `_predict` if it uses nothing but the feature maps of a frozen network.
 
     Attributes:
         name: on the command line and in model files.
@@ -32,7 +32,7 @@ class Detector(nn.Module):
         trains_in_steps: whether a fit is a training in steps; only there do a time limit, several devices and a resumed
             fit mean anything.
         image_size: height and width of the images it takes, in pixels.
-        maps: the frozen network whose maps are all that it looks at; None where it looks at pixels.
+        maps: the frozen network whose maps are all that it uses; None where it uses pixels.
     """
 
     name: ClassVar[str]

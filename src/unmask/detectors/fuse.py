@@ -97,7 +97,7 @@ class Fuse(Detector):
             own |= {key.removeprefix(prefix): v for key, v in self.settings.items() if key.startswith(prefix)}
         if fixed := sorted({"image_size", "backbone"} & set(own)):
             raise SettingError(f"{fixed[0]} is one for all parts of a fusion; set it without a part's name")
-        if _looks_at_features(PARTS[name], own):
+        if _uses_backbone(PARTS[name], own):
             own["backbone"] = self.backbone
         return build(PARTS[name], "fast", {**own, "image_size": self.image_size})
 
@@ -205,8 +205,8 @@ class Fuse(Detector):
         return named
 
 
-def _looks_at_features(part: type[Detector], own: Mapping[str, Any]) -> bool:
-    """Whether a part with these settings has a backbone: it has none where it looks at pixels alone."""
+def _uses_backbone(part: type[Detector], own: Mapping[str, Any]) -> bool:
+    """Whether a part with these settings uses a backbone: one that uses pixels alone has none."""
     declared = settings_of(part)
     values = {name: setting.default for name, setting in declared.items()} | part.presets["fast"] | dict(own)
     only = declared["backbone"].only_if

@@ -14,6 +14,8 @@ from unmask.training.devices import is_main_process
 
 SUFFIX = ".checkpoint"
 UNFINISHED = ".checkpoint-unfinished"
+PARTS = "[0-9]*-*"
+"""Folders of a fusion's parts, such as "1-scale"."""
 
 
 class Checkpoints:
@@ -31,7 +33,8 @@ class Checkpoints:
     def prepare(self) -> None:
         """Make the folder ready for a whole fit; the first process does it, once, before anything else.
 
-        A fresh fit discards every checkpoint in the folder and below it, so that a later resume cannot mix two fits.
+        A fresh fit discards every checkpoint in it, also those of a fusion's parts: a later resume cannot mix two
+        fits.
 
         Raises:
             ModelFileError: a checkpoint to be resumed cannot be read.
@@ -79,7 +82,10 @@ class Checkpoints:
         return self.folder / f"{stage.replace(' ', '_')}{SUFFIX}"
 
     def _files(self, suffix: str) -> list[Path]:
-        return [] if self.folder is None else sorted(self.folder.rglob(f"*{suffix}"))
+        """Files of the fit and of a fusion's parts; what else is below a folder belongs to somebody else."""
+        if self.folder is None:
+            return []
+        return sorted([*self.folder.glob(f"*{suffix}"), *self.folder.glob(f"{PARTS}/*{suffix}")])
 
     def _read(self, path: Path, *, mapped: bool = False) -> dict[str, Any]:
         try:

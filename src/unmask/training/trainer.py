@@ -90,6 +90,8 @@ class Training:
             raise SettingError(f"devices and nodes count from 1, got {self.devices} and {self.nodes}")
         if self.max_minutes is not None and not 0 < self.max_minutes < math.inf:
             raise SettingError(f"max-minutes must be a number above 0, got {self.max_minutes}")
+        if self.resume and self.checkpoints is None:
+            raise SettingError("resume came without checkpoints; give the folder of those to go on from")
 
     @property
     def torch_device(self) -> torch.device:
