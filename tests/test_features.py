@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiny import SIZE, Textures, run_python, texture
+from tiny import SIZE, Textures, texture
 from unmask.errors import SettingError
 from unmask.features.backbones import Backbone
 from unmask.features.maps import CachedImages, CachedMaps, CachedValue, FeatureMaps, batches, encode
@@ -253,17 +253,3 @@ def test_a_derived_value_is_not_that_of_a_buffer_long_gone() -> None:
     assert derived(torch.from_numpy(place)).tolist() == [0, 0, 0]
     place[:] = 7
     assert derived(torch.from_numpy(place)).tolist() == [-7, -7, -7]
-
-
-def test_freed_memory_is_used_again() -> None:
-    """In a process of its own: the second array of a size costs no page faults."""
-    code = (
-        "import resource, numpy as np\nfrom unmask.inspection.allocator import reuse_freed_memory\n"
-        "reuse = reuse_freed_memory()\n"
-        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "np.ones(100 << 20, np.uint8)\nbefore = faults()\nnp.ones(100 << 20, np.uint8)\nprint(reuse, faults() - before)"
-    )
-    took_effect, faults = run_python("-c", code).stdout.split()
-    if took_effect == "False":
-        pytest.skip("this is not glibc")
-    assert int(faults) < 1000, "of 25,600 pages"

@@ -32,7 +32,6 @@ from unmask.errors import UnmaskError
 from unmask.evaluation.dataset_metrics import DatasetMetrics
 from unmask.evaluation.evaluate import warn_of_fitted
 from unmask.evaluation.selection import content_hashes, select
-from unmask.inspection.allocator import reuse_freed_memory
 from unmask.inspection.calibration import Calibration, rate_for
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
@@ -179,7 +178,6 @@ def _predictions(results: Iterable[AnomalyResult], calibration: Calibration) -> 
 def main() -> None:
     """Measure the job of a file; a user's mistake is one line on standard error and exit code 2."""
     busy = busy_cores()
-    reuse_freed_memory()
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     job_file, folder = map(Path, sys.argv[1:])
     job = Job(**json.loads(job_file.read_text(encoding="utf-8")))

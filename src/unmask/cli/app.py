@@ -14,7 +14,6 @@ from unmask.cli import options as opt
 from unmask.cli.arguments import needs_torch
 from unmask.cli.console import fail, megabytes, note, shown, warn
 from unmask.errors import UnmaskError
-from unmask.inspection.allocator import reuse_freed_memory
 
 app = typer.Typer(
     help="Learn what good images look like, then show what does not belong in a new one.",
@@ -98,7 +97,6 @@ def demo(
 def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2."""
     warnings.showwarning = warn
-    reuse_freed_memory()
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="unmask", standalone_mode=False)
     except UnmaskError as error:

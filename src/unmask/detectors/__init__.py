@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import unmask.training  # noqa: F401 - it imports torch, which its settings must precede
 from unmask.detectors.base import Detector, build
 from unmask.detectors.fre import FRE
 from unmask.detectors.fuse import Fuse

@@ -11,3 +11,5 @@ coreset.py        a few vectors that stand for many
 finch.py          clustering by first neighbours
 turned.py         turned and mirrored copies of images
 """
+
+import unmask.training  # noqa: F401 - it imports torch, which its settings must precede

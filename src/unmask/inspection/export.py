@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageFilter
 
+import unmask.training  # noqa: F401 - it imports torch, which its settings must precede
 from unmask.errors import DependencyError, ModelFileError, SettingError
 from unmask.imaging.fingerprints import content_hash
 from unmask.imaging.images import Source, pixels_of, to_uint8

@@ -84,10 +84,8 @@ def _open_onnx(path: Path, device: str) -> tuple[ExportedBackend, str]:
     chosen = next((name for name in ("cuda", "cpu") if PROVIDERS[name] in there), "cpu") if device == "auto" else device
     if PROVIDERS.get(chosen) not in there:
         raise SettingError(f"device={device} is not there for ONNX Runtime, which has {', '.join(there)}; give cpu")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[chosen]])
+        session = onnxruntime.InferenceSession(str(path), session_options(), providers=[PROVIDERS[chosen]])
     except Exception as error:  # its kinds have no common ancestor but this
         reason = " ".join(str(error).split())[:120]
         raise ModelFileError(f"{path} cannot be read as ONNX ({reason}); export it again") from error
@@ -97,6 +95,16 @@ def _open_onnx(path: Path, device: str) -> tuple[ExportedBackend, str]:
         return dict(zip(names, session.run(names, {"images": squares}), strict=True))
 
     return ExportedBackend("onnx", chosen, run), session.get_modelmeta().custom_metadata_map.get(KEY, "")
+
+
+def session_options() -> Any:
+    """ONNX Runtime's options: threads sleep while they wait for each other, and leave the core to who has work."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def _open_openvino(path: Path, device: str) -> tuple[ExportedBackend, str]:

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 import unmask
 from unmask.datasets import load as load_dataset
 from unmask.datasets.division import draw
@@ -235,6 +233,7 @@ def _identity(facts: Mapping[str, Any], reading: Reading, hashes: Mapping[str, A
 def _circumstances(detector: Detector) -> dict[str, Any]:
     """When and with what a fit was made."""
     import timm
+    import torch
 
     return {
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

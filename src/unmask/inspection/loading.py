@@ -118,6 +118,7 @@ def _is_equal(exported: Mapping[str, Any]) -> bool:
 def _load_with_torch(path: Path, device: str, detector: type | None) -> Inspector:
     facts, arrays = model_file.read(path)
     try:
+        import unmask.training  # noqa: F401 - it imports torch, which its settings must precede
         from unmask.inspection.torch_backend import TorchBackend, restored
     except ModuleNotFoundError as error:
         raise DependencyError(
