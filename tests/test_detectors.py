@@ -363,6 +363,19 @@ def test_a_wrong_setting_is_one_line(wrong: dict[str, Any]) -> None:
     assert str(list(wrong.values())[-1]) in str(caught.value) or "batc" in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e400", "", "x", "1000000000000", "0,0"])
+@pytest.mark.parametrize("configuration", ["isstad features", "isstad pixels", "ssm features", "ssm pixels"], ids=str)
+def test_no_text_of_a_setting_ends_in_anything_but_one_line(configuration: str, text: str) -> None:
+    refusals = []
+    for name in settings_of(type(make(configuration))):
+        try:
+            make(configuration, **{name: text})
+        except UnmaskError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 5
+    assert not any("\n" in one for one in refusals)
+
+
 def test_a_wrong_preset_is_one_line() -> None:
     with pytest.raises(SettingError, match="it has fast, base, paper"):
         build(find("isstad"), "slow", {})

@@ -1,7 +1,7 @@
 """ISSTAD: incremental self-supervised learning based on transformer (arXiv 2303.17354).
 
 detector.py        the two stages and the score
-tokens.py          what the detector asks of its tokens
+tokens.py          the interface of both kinds of tokens
 feature_tokens.py  tokens from the cached maps of a frozen network
 pixel_tokens.py    tokens from a masked autoencoder, as in the paper
 decoder.py         the growing decoder and its two losses

@@ -19,7 +19,7 @@ from unmask.training.losses import gaussian_blur
 Box = tuple[int, int, int, int]
 
 GREY_LEVEL = 1 / 255
-"""A smaller difference cannot be seen and does not count as damage: a grey image made grey is whole."""
+"""A smaller difference is invisible and does not count as damage: a grey image made grey is whole."""
 
 SMALLEST_SHAPE = 10
 """Pixels along the smaller side of one of ISSTAD's shapes."""

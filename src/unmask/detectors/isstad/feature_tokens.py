@@ -108,7 +108,7 @@ class FeatureTokens(Tokens):
 
     @property
     def features(self) -> FeatureMaps:
-        """The frozen network whose maps are all that these tokens look at."""
+        """The frozen network; its maps are all that these tokens are made of."""
         return self.maps.features
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> View:

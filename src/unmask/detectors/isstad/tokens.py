@@ -1,4 +1,4 @@
-"""What ISSTAD asks of its tokens. There are two kinds: feature maps of a frozen network, and patches of pixels.
+"""The interface of ISSTAD's tokens. There are two kinds: feature maps of a frozen network, and patches of pixels.
 
 `Tokens` turns images into what the decoder takes, and stays with the fitted detector. `NormalTokens` holds the normal
 images of one fit, and goes when the fit is over.
@@ -172,7 +172,7 @@ class Tokens(nn.Module, ABC):
 
     @property
     def features(self) -> FeatureMaps | None:
-        """The frozen network whose maps are all that these tokens look at; None where they are made of pixels."""
+        """The frozen network, if its maps are all that these tokens are made of; None where they are pixels."""
         return None
 
     @property

@@ -122,7 +122,7 @@ class FeatureRestorer(Restorer):
 
     @property
     def features(self) -> FeatureMaps:
-        """The frozen network whose maps are all that this restorer looks at."""
+        """The frozen network; its maps are all that is restored."""
         return self.maps.features
 
     def frozen(self) -> dict[str, str]:

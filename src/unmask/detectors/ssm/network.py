@@ -1,7 +1,7 @@
 """SSM's conditional autoencoder: restores what a mask hides, and says where the mask was.
 
 *Self-Supervised Masking for Unsupervised Anomaly Detection and Localization*, arXiv 2205.06568. A U-Net whose decoder
-is told at each level which pixels were visible.
+gets, at each level, a mask of the pixels that were visible.
 """
 
 from __future__ import annotations

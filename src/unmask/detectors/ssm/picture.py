@@ -1,4 +1,4 @@
-"""Features to a picture for people to look at: a linear map from a token to its patch of pixels; no score uses it."""
+"""Features to a picture for explanations: a linear map from a token to its patch of pixels; no score uses it."""
 
 from __future__ import annotations
 

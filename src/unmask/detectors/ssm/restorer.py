@@ -1,4 +1,4 @@
-"""What SSM asks of a restorer. There are two kinds: of cached feature maps, and of pixels.
+"""The interface of SSM's restorers. There are two kinds: of cached feature maps, and of pixels.
 
 Letters of the shapes: k scales of masks, n disjoint masks of each scale; masks live on a grid of g = `side` cells along
 a side; t terms of the score. A restorer decides what an image is to it: "..." stands for that.
@@ -91,11 +91,11 @@ class Restorer(nn.Module, ABC):
 
     @abstractmethod
     def picture(self, restored: Float[Tensor, "b ..."]) -> Float[Tensor, "b 3 h w"]:
-        """Restored values as an image in [0, 1], for people to look at."""
+        """Restored values as an image in [0, 1], for explanations."""
 
     @property
     def features(self) -> FeatureMaps | None:
-        """The frozen network whose maps are all that this restorer looks at; None where it looks at pixels."""
+        """The frozen network, if its maps are all that is restored; None where pixels are."""
         return None
 
     @abstractmethod
