@@ -352,3 +352,38 @@ def test_a_process_of_its_own_says_only_what_it_should(weave: Path, tmp_path: Pa
     starts = ("weave: MVTec AD", "Note: a false-alarm rate", "Wrote", "Judge images")
     assert [line[:20] for line in lines if not line.startswith(starts)] == []
     assert len(lines) == len(starts)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody can write to")
+def test_what_cannot_be_written_is_one_line_before_any_work(run: Run, model: Path, weave: Path) -> None:
+    for command in (
+        ["fit", weave, "-o", "/proc/a.unmask"],
+        ["inspect", model, weave, "-o", "/proc/report"],
+        ["evaluate", model, weave, "-o", "/proc/report"],
+        ["sample", "/proc/samples"],
+        ["sample", model],
+        ["demo", model],
+        ["export", model, "-o", "/proc/a.onnx"],
+        ["bench", weave, "-o", "/proc/results", "--detectors", "fre", "--seeds", 1],
+    ):
+        done = run(*command)
+        assert done.code == 2, command
+        assert "Traceback" not in done.err
+        assert done.err.strip().splitlines()[-1].startswith("unmask: ")
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--tile", "0"], ["--overlap", "0.4"], ["--intensity-range", "5"], ["--region", "no"]]
+)
+def test_a_wrong_reading_is_told_before_the_images(run: Run, weave: Path, tmp_path: Path, wrong: list[str]) -> None:
+    done = run("fit", weave, "-o", tmp_path / "a.unmask", *wrong)
+    one_line(done)
+    assert "to learn from" not in done.err
+
+
+def test_a_defect_of_unmask_never_looks_like_an_anomaly(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("unmask.inspection.loading.facts_of", broken)
+    assert run("info", model).code == 70

@@ -181,7 +181,7 @@ def test_the_export_beside_a_model_is_taken_if_it_was_made_from_it(
         shutil.copy(file, tmp_path)
     trained(paths, tmp_path / model.name, "fre", FRE)
     assert unmask.load(tmp_path / model.name).backend.name == "torch", "another model has this name now"
-    with pytest.raises(SettingError, match="there is no export"):
+    with pytest.raises(SettingError, match="no export of"):
         unmask.load(tmp_path / model.name, backend="onnx")
 
 

@@ -14,7 +14,18 @@ from PIL import Image
 from torch import Tensor
 
 import unmask
-from tiny import FUSE, PATCHCORE, SIZE, Textures, as_picture, planted, run_python, texture, write_textures
+from tiny import (
+    FUSE,
+    PATCHCORE,
+    SIZE,
+    Textures,
+    as_picture,
+    planted,
+    run_python,
+    texture,
+    write_dataset,
+    write_textures,
+)
 from unmask.detectors import Detector
 from unmask.detectors.patchcore import PatchCore
 from unmask.errors import CalibrationError, DatasetError, ImageError, ModelFileError, SettingError
@@ -241,7 +252,7 @@ def test_one_unreadable_image_does_not_end_a_batch(inspector: Inspector, paths: 
     assert isinstance(results[1], FailedImage)
     assert results[1].path == tmp_path / "broken.png"
     assert not hasattr(results[1], "is_anomalous"), "there is no verdict to be misread"
-    assert results[3].score == inspector.inspect(paths[1]).score
+    assert results[3].score == pytest.approx(inspector.inspect(paths[1]).score, rel=1e-4)
     with pytest.raises(ImageError, match=r"broken\.png"):
         list(inspector.inspect_many(some))
     for wrong in ({"on_error": "ignore"}, {"batch_size": 0}):
@@ -306,6 +317,31 @@ def test_the_learned_range_is_said_in_one_line(tmp_path: Path) -> None:
     done = run_python(*fit, *options, "--intensity-range", "0;5")
     assert done.returncode == 2
     assert "LOW,HIGH" in done.stderr
+
+
+def test_images_that_show_nothing_are_refused(paths: list[Path]) -> None:
+    with pytest.raises(ImageError, match="no good image shows anything"):
+        unmask.fit(paths, intensity_range=(10_000, 20_000), **QUICK)
+
+
+def test_a_region_may_be_four_numbers(paths: list[Path]) -> None:
+    assert unmask.fit(paths, region=(8, 8, 40, 40), **QUICK).tiling.box == (8, 8, 40, 40)
+
+
+def test_a_folder_is_inspected_and_evaluated_by_its_path(
+    inspector: Inspector, paths: list[Path], tmp_path: Path
+) -> None:
+    results = list(inspector.inspect_many(str(paths[0].parent)))
+    assert [result.path for result in results] == paths
+    with pytest.raises(ImageError, match="is a folder; judge its images with inspect_many"):
+        inspector.inspect(paths[0].parent)
+    assert unmask.evaluate(inspector, write_dataset(tmp_path / "weave", 4))["n_test"] == 6
+
+
+def test_about_a_fifth_of_nameless_images_is_held_out(paths: list[Path]) -> None:
+    grey = [np.asarray(Image.open(path))[..., channel] for path in paths for channel in range(3)]
+    for images in (grey[0::3], grey[1::3], [one / 255 for one in grey[2::3]]):
+        assert unmask.fit(images, **QUICK).facts["n_held_out"] == 8
 
 
 # --- a detector of one's own ------------------------------------------------------------------------------------------

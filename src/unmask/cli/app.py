@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -22,7 +24,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
+INTERRUPTED, CLOSED_PIPE = 130, 141  # what a shell expects after Ctrl-C, and of a program that nobody reads
+DEFECT = 70  # a mistake in unmask itself
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)  # of click, or of the copy of it inside typer
 
 app.command()(fitting.fit)
@@ -103,6 +106,14 @@ def main() -> None:
         fail(str(error))
     except UsageError as error:
         fail(_usage(error))
+    except BrokenPipeError:  # whoever read the output has gone, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CLOSED_PIPE)
+    except OSError as error:
+        fail(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}); check the path and the disk")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(DEFECT)  # never 1, which says that an image is anomalous
     if code == INTERRUPTED:
         typer.echo("unmask: interrupted", err=True)
     sys.exit(code)

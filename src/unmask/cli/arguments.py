@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +61,14 @@ def check_writable(place: Path | None) -> None:
     if place is None:
         return
     nearest = next(path for path in (place.resolve(), *place.resolve().parents) if path.exists())
-    if not os.access(nearest, os.W_OK) or not (nearest.is_dir() or nearest == place.resolve()):
-        raise SettingError(f"{place} cannot be written: {nearest} does not allow it; give another place")
+    folder = nearest if nearest.is_dir() else nearest.parent
+    try:
+        if nearest.is_file() and nearest != place.resolve():
+            raise NotADirectoryError(0, f"{nearest} is a file")
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # permissions alone do not tell: a folder may be on a disk that is full or read-only
+    except OSError as error:
+        raise SettingError(f"{place} cannot be written ({error.strerror}); give another place") from error
 
 
 def settings_in(settings: list[str] | None) -> dict[str, str]:

@@ -52,6 +52,7 @@ def fit(
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
     run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}
     run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
+    _check_reading(reading)
     split = load_dataset(source, seed, group)
     with needs_torch(), progress_bars() as progress:
         from unmask.training.devices import is_main_process
@@ -114,6 +115,17 @@ def _fitted(split: Any, training: Training, options: dict[str, Any]) -> Inspecto
         given = IntensityRange.parse(text)
         options["intensity_range"] = (given.low, given.high)
     return Inspector.fit(split, training=training, **options)
+
+
+def _check_reading(options: dict[str, Any]) -> None:
+    """Refuse wrong options before any image is looked at."""
+    from unmask.imaging.intensity import IntensityRange
+    from unmask.imaging.tiling import Tiling, region_of
+
+    place = {} if options["region"] is None else region_of(options["region"])
+    Tiling(256, resize=options["resize"], tile=options["tile"], overlap=options["overlap"], **place)
+    if options["intensity_range"] is not None:
+        IntensityRange.parse(options["intensity_range"])
 
 
 def _nearby(source: Path, output: Path) -> str | None:

@@ -37,7 +37,7 @@ def inspect(
     ] = False,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Stop at the first image that cannot be judged, instead of exit code 3."),
+        typer.Option("--strict", help="Stop at the first image that cannot be judged, with exit code 2 and no report."),
     ] = False,
     backend: opt.Backend = "auto",
     device: opt.Device = "auto",

@@ -46,7 +46,7 @@ MaxMemory = Annotated[
     str | None,
     typer.Option(help="Memory for the whole program, such as 1GB or 800MB; the rest goes to a file."),
 ]
-Scratch = Annotated[Path | None, typer.Option(help="Folder on a disk for that file; it is gone after the fit.")]
+Scratch = Annotated[Path | None, typer.Option(help="Folder on a disk for features that do not fit into memory.")]
 
 # --- how images are read ----------------------------------------------------------------------------------------------
 

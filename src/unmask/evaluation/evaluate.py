@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from unmask.datasets import load
 from unmask.evaluation.dataset_metrics import DatasetMetrics
 from unmask.evaluation.progress import Progress, silent, tracked
 from unmask.evaluation.selection import Selection, select
@@ -24,7 +25,7 @@ FORMAT, VERSION = "unmask-metrics", 1
 
 def evaluate(
     inspector: Inspector,
-    split: Split,
+    split: Split | str | Path,
     report: str | Path | None = None,
     *,
     eval_size: int | None = None,
@@ -38,7 +39,7 @@ def evaluate(
 
     Args:
         inspector: fitted and calibrated.
-        split: whose test set to use.
+        split: whose test set to use: what `load_dataset` gives, or a data set's folder.
         report: a folder for index.html, results.json, results.parquet and metrics.json; None = write nothing.
         eval_size: pixel metrics at eval_size x eval_size, to compare with papers; None = at the masks' own size.
         include_seen: also measure test images that the model was fitted or calibrated on.
@@ -51,6 +52,8 @@ def evaluate(
         DatasetError: there is no test set, all of it was fitted on, or an image or mask of it cannot be read.
         SettingError: eval_size is below 1.
     """
+    if isinstance(split, str | Path):
+        split = load(split, seed=inspector.facts.get("seed", 0))
     metrics = DatasetMetrics(split.name, has_masks=split.has_masks, eval_size=eval_size)
     fitted = fitted_pictures(inspector.facts)
     selected = select(split, fitted, inspector.reading, include_seen=include_seen, progress=progress)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from unmask.imaging.images import decode, resize, resize_map
 RESIZES = ("squash", "fit", "crop")
 LARGEST_MASK = 1024  # pixels of the longer side of a mask that a model file keeps
 LEAST_TILE = 32
+OVERLAP = 0.25  # of neighbouring tiles, unless another is given
 BLANK = 0.5  # grey: what a detector sees outside a masked region, the same in every image
 Box = tuple[int, int, int, int]
 
@@ -50,7 +51,7 @@ class Tiling:
     size: int
     resize: str = "squash"
     tile: int | None = None
-    overlap: float = 0.25
+    overlap: float = OVERLAP
     box: Box | None = None
     mask: str | None = None
 
@@ -61,6 +62,8 @@ class Tiling:
             raise SettingError(f"a tile of {self.tile} pixels is too small to show anything; give {LEAST_TILE} or more")
         if self.tile is not None and self.resize != "squash":
             raise SettingError(f"resize={self.resize} has no effect on tiles, which are square; give one of them")
+        if self.tile is None and self.overlap != OVERLAP:
+            raise SettingError(f"overlap={self.overlap:g} has no effect without tiles; give tile, or leave it out")
         if not 0 <= self.overlap <= 0.5:
             raise SettingError(f"an overlap of {self.overlap:g} is not in [0, 0.5]; 0.25 suits most")
         if self.box and not (0 <= self.box[0] < self.box[2] and 0 <= self.box[1] < self.box[3]):
@@ -182,8 +185,8 @@ def merge(maps: Iterable[Float[np.ndarray, "s s"]], tiling: Tiling, h: int, w: i
     return whole
 
 
-def region_of(text: str) -> dict[str, Any]:
-    """What a user names as region of interest: "x0,y0,x1,y1", or a picture whose bright pixels are judged.
+def region_of(region: str | Sequence[int]) -> dict[str, Any]:
+    """What a user names as region of interest: x0,y0,x1,y1, or a picture whose bright pixels are judged.
 
     Returns:
         `box` or `mask` for a Tiling.
@@ -191,6 +194,7 @@ def region_of(text: str) -> dict[str, Any]:
     Raises:
         SettingError: it is neither, or the picture is black.
     """
+    text = region if isinstance(region, str) else ",".join(map(str, region))
     numbers = text.split(",")
     if len(numbers) == 4 and all(number.strip().isdigit() for number in numbers):
         return {"box": tuple(int(number) for number in numbers)}

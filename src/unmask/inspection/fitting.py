@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import unmask
 from unmask.datasets import load as load_dataset
-from unmask.datasets.division import draw
 from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import DatasetError, SettingError
 from unmask.features.store import check_memory
@@ -69,7 +68,7 @@ def fit(
     resize: str = "squash",
     tile: int | None = None,
     overlap: float = 0.25,
-    region: str | None = None,
+    region: str | Sequence[int] | None = None,
     intensity_range: tuple[float, float] | None = None,
 ) -> Inspector:
     """Learn from good images, and calibrate on others of them, which the detector does not see.
@@ -88,7 +87,7 @@ def fit(
         resize: of images that are not square: "squash", "fit" or "crop"; see `Tiling`.
         tile: side of the tiles that images are cut into, in pixels; None = each image as a whole.
         overlap: of neighbouring tiles, a share of their side in [0, 0.5].
-        region: of interest: "x0,y0,x1,y1" in pixels, or the path of a picture whose white part is judged.
+        region: of interest: x0,y0,x1,y1 in pixels, or the path of a picture whose white part is judged.
         intensity_range: values that become black and white, (0, 4095); None = learned from 16-bit images.
 
     Raises:
@@ -201,9 +200,11 @@ class Both(Sequence[Any]):
 
 
 def _drawn(hashes: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Images to learn from and to hold out, by their contents: one more image moves no other across."""
-    held_out = draw(dict(enumerate(hashes)), share, str(seed))
-    return [number for number in range(len(hashes)) if number not in held_out], sorted(held_out)
+    """Images to learn from and to hold out, by the order of hashes of their contents; copies stay together."""
+    order = sorted(set(hashes), key=lambda one: hashlib.blake2b(f"{seed}/{one}".encode(), digest_size=8).digest())
+    drawn = set(order[: min(max(1, round(share * len(order))), len(order) - 1)])
+    held_out = [number for number, one in enumerate(hashes) if one in drawn]
+    return [number for number, one in enumerate(hashes) if one not in drawn], held_out
 
 
 # --- what the fit makes -----------------------------------------------------------------------------------------------

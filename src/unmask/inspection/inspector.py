@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_chec
 import numpy as np
 from jaxtyping import Float
 
-from unmask.errors import SettingError
+from unmask.errors import ImageError, SettingError
+from unmask.imaging.images import list_images
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
@@ -106,6 +107,8 @@ class Inspector:
             ImageError: it cannot be read, does not hold the region of interest, or its map is not finite.
             SettingError: the backend cannot explain.
         """
+        if isinstance(image, str | Path) and Path(image).is_dir():
+            raise ImageError(f"{image} is a folder; judge its images with inspect_many")
         (result,) = self.inspect_many([image], explain=explain)
         return result
 
@@ -130,7 +133,7 @@ class Inspector:
         """Judge images one after the other; the times in a result are means over its batch.
 
         Args:
-            images: each as `inspect` takes it, read when its turn comes.
+            images: each as `inspect` takes it, read when its turn comes; or a folder of image files.
             batch_size: squares that are scored together, 1 or more.
             on_error: of an image that cannot be judged: "raise" its error, or "record" it as a `FailedImage` in its
                 place and go on.
@@ -140,6 +143,8 @@ class Inspector:
             ImageError: an image cannot be judged, and on_error is "raise".
             SettingError: batch_size or on_error is none of these, or the backend cannot explain.
         """
+        if isinstance(images, str | Path):
+            images = list_images(images, recursive=True) if Path(images).is_dir() else [images]
         if on_error not in ON_ERROR:
             raise SettingError(f"on_error={on_error!r} is unknown; give {' or '.join(ON_ERROR)}")
         if batch_size < 1:

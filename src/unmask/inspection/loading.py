@@ -104,8 +104,9 @@ def _beside(model: Path, device: str, backend: str) -> Inspector | None:
             if backend != "auto":
                 raise  # otherwise the model file itself can still be opened
     if backend != "auto":
+        to = " --to openvino" if backend == "openvino" else ""
         raise SettingError(
-            f"there is no export of {model} for {backend} beside it; make one with: unmask export {model}"
+            f"no export of {model} as it is now lies beside it for {backend}; make one with: unmask export {model}{to}"
         )
     return None
 

@@ -59,6 +59,10 @@ def as_source(image: Any) -> Source:
         raise ImageError(f"an item is a {type(image).__name__} and not an image; give images alone, without labels")
     if hasattr(image, "detach") and hasattr(image, "numpy"):
         array: np.ndarray = image.detach().cpu().numpy()
+        if array.ndim == 3 and array.shape[0] not in (1, 3, 4):
+            raise ImageError(
+                f"a tensor of shape {tuple(array.shape)} is no image; give (3, h, w), or an array (h, w, 3)"
+            )
         return array.transpose(1, 2, 0) if array.ndim == 3 else array
     raise ImageError(f"an image of type {type(image).__name__} cannot be read; {GIVE}")
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unmask.datasets.inventory import abbreviated
 from unmask.errors import ImageError
 from unmask.imaging.fingerprints import content_hash, near_duplicates, signature
 from unmask.imaging.images import pixels_of, planes
@@ -60,7 +61,7 @@ def check_images(
     """
     room = CACHED if training.max_memory is None and tiling.tile is None else 0
     found = Checked([], [], [], intensity, {})
-    bad, largest, start = [], [], time.monotonic()
+    bad, largest, varied, start = [], [], False, time.monotonic()
     for number in range(len(sources)):
         try:
             pixels, name = _pixels(sources, number)
@@ -70,6 +71,7 @@ def check_images(
         except ImageError as error:
             bad.append(str(error))
             continue
+        varied = varied or bool(image.max() > image.min())
         is_deep = pixels.dtype == np.uint16 and intensity is None
         largest += [int(pixels.max())] if is_deep else []
         found.hashes.append(content_hash(pixels))
@@ -79,7 +81,9 @@ def check_images(
             found.squares[number] = next(split(image, tiling))
         training.progress("check", number + 1, len(sources), _left(start, number + 1, len(sources)))
     if bad:
-        raise ImageError(f"{len(bad)} of {len(sources)} images cannot be used: {' | '.join(bad)}")
+        raise ImageError(f"{len(bad)} of {len(sources)} images cannot be used: {abbreviated(bad, 3)}")
+    if not varied:
+        raise ImageError("no good image shows anything: all pixels have one value; check them, or the intensity range")
     return found._replace(intensity=intensity or learned_range(largest))
 
 

@@ -86,6 +86,8 @@ class Training:
 
     def __post_init__(self) -> None:
         check_device(self.device)
+        if not isinstance(self.seed, int):
+            raise SettingError(f"seed={self.seed} is out of range; give a whole number")
         if self.devices < 1 or self.nodes < 1:
             raise SettingError(f"devices and nodes count from 1, got {self.devices} and {self.nodes}")
         if self.max_minutes is not None and not 0 < self.max_minutes < math.inf:
