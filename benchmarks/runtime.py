@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import unmask
 from unmask.benchmark.cost import machine
 from unmask.benchmark.results import write
 from unmask.datasets import load
 from unmask.imaging.images import decode
-from unmask.inspection.exported import Runtime
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 5
@@ -65,18 +65,18 @@ def main() -> None:
 def _steady(exported: Path, paths: list[Path]) -> dict[str, Any]:
     """Milliseconds: to open, the first image, then medians an image, alone and in batches of 8, decoding too."""
     start = time.perf_counter()
-    runtime = Runtime.load(exported)
+    inspector = unmask.load(exported)
     opened = time.perf_counter()
-    runtime.inspect(paths[0])
+    inspector.inspect(paths[0])
     first = time.perf_counter()
     alone, batches = [], []
     for path in paths:
         before = time.perf_counter()
-        runtime.inspect(path)
+        inspector.inspect(path)
         alone.append(1000 * (time.perf_counter() - before))
     for i in range(0, len(paths) - 7, 8):
         before = time.perf_counter()
-        list(runtime.inspect_many(paths[i : i + 8]))
+        list(inspector.inspect_many(paths[i : i + 8]))
         batches.append(1000 * (time.perf_counter() - before) / 8)
     decoding = []
     for path in paths:
