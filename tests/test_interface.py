@@ -127,7 +127,7 @@ def test_what_are_no_images_is_one_line(images: Any, error: type[Exception], wor
         ({"intensity_range": (5, 5)}, "5,5"),
         ({"detector": "patchcoar"}, "patchcoar"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_options_that_contradict_are_one_line(paths: list[Path], more: dict[str, Any], word: str) -> None:
     options = {key: value for key, value in QUICK.items() if key not in ("detector", "settings")}

@@ -44,7 +44,7 @@ def outside(allowed: Any) -> list[Any]:
 
 
 NUMBERS = {
-    int: [1.5, True, "many", None, [], {}, b"1", 1j, object()],
+    int: [1.5, True, "many", None, [], {}, b"1", 1j, range(3)],
     float: [float("nan"), float("inf"), -float("inf"), 10**400, True, "much", None, (1.0,), {}, 1j],
     str: [0, True, None, [], ("greedy",), {}],
     bool: [0, 1, "yes", None, []],
@@ -170,7 +170,7 @@ class Thing:
         {"size": 8, "rate": 2, "levels": [0]},
         {"kind": "square", "corners": 3},
         {"corners": 4},
-        {"name": "a", "plain": object()},
+        {"name": "a", "plain": range(3)},
         {"bare": 9, "flag": True},
     ],
     ids=str,
