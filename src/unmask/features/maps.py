@@ -104,7 +104,7 @@ class FeatureMaps(nn.Module):
         return CachedMaps(flat, self, self.levels, torch.arange(len(images)))
 
     def _flat(self, images: Tensor) -> Float[Tensor, "b values"]:
-        return torch.cat([level.flatten(1) for level in self(images.contiguous(memory_format=torch.channels_last))], 1)
+        return torch.cat([level.flatten(1) for level in self(images)], 1)
 
 
 class CachedMaps:
