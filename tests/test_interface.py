@@ -29,7 +29,11 @@ from tiny import (
 from unmask.detectors import Detector
 from unmask.detectors.patchcore import PatchCore
 from unmask.errors import CalibrationError, DatasetError, ImageError, ModelFileError, SettingError
+from unmask.imaging import tiling
+from unmask.imaging.tiling import Tiling, region_of, split
 from unmask.inspection.inspector import Inspector
+from unmask.inspection.scoring import Reading
+from unmask.inspection.training_images import TrainingImages, check_images
 from unmask.training.trainer import Training
 from unmask.types import FailedImage, Prediction
 
@@ -162,6 +166,34 @@ def test_near_duplicates_on_both_sides_are_told(paths: list[Path]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         unmask.fit([*frames[:20], *burst], held_out=frames[20:], **QUICK)
+
+
+def test_each_tile_that_is_learned_from_is_made_once(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = tiling.resize
+
+    def counted(image: np.ndarray, h: int, w: int) -> np.ndarray:
+        made.append(image.shape)
+        return real(image, h, w)
+
+    settings = Tiling(16, tile=32, mask=region_of(str(paths[0]))["mask"])
+    checked = check_images(paths[:2], settings, None, Training())
+    images = TrainingImages(paths[:2], range(2), Reading(settings), checked)
+    corners = settings.corners(*checked.sizes[0])
+    expected = [list(split(Reading(settings).decode(path), settings)) for path in paths[:2]]
+    monkeypatch.setattr(tiling, "resize", counted)
+    for number in range(len(images)):
+        image, square = divmod(number, len(corners))
+        assert np.array_equal(images[number].numpy(), expected[image][square])
+    assert len(made) == len(images) == 2 * len(corners) > 2
+
+
+def test_held_out_images_may_be_a_folder(paths: list[Path], inspector: Inspector) -> None:
+    with pytest.warns(UserWarning, match="20 good images are copies"):
+        found = unmask.fit(paths[:20], held_out=str(paths[0].parent), **QUICK)
+    assert found.facts["n_held_out"] == 20, "those that are learned from do not count"
+    with pytest.raises(DatasetError, match="is not a folder"):
+        inspector.inspect_many("absent")
 
 
 # --- what load gives --------------------------------------------------------------------------------------------------

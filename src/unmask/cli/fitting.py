@@ -48,11 +48,10 @@ def fit(
     if output.is_dir():
         raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
     check_writable(output)
-    reading = {"resize": resize, "tile": tile, "overlap": overlap, "region": region, "intensity_range": intensity_range}
+    reading = _reading({"resize": resize, "tile": tile, "overlap": overlap, "region": region}, intensity_range)
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
     run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}
     run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
-    _check_reading(reading)
     split = load_dataset(source, seed, group)
     with needs_torch(), progress_bars() as progress:
         from unmask.training.devices import is_main_process
@@ -108,24 +107,22 @@ def _training(output: Path, progress: Any, run: dict[str, Any]) -> Training:
 
 
 def _fitted(split: Any, training: Training, options: dict[str, Any]) -> Inspector:
-    from unmask.imaging.intensity import IntensityRange
     from unmask.inspection.inspector import Inspector
 
-    if (text := options["intensity_range"]) is not None:
-        given = IntensityRange.parse(text)
-        options["intensity_range"] = (given.low, given.high)
     return Inspector.fit(split, training=training, **options)
 
 
-def _check_reading(options: dict[str, Any]) -> None:
-    """Refuse wrong options before any image is looked at."""
+def _reading(options: dict[str, Any], intensity_range: str | None) -> dict[str, Any]:
+    """How images are read; wrong options are refused before any image is looked at."""
     from unmask.imaging.intensity import IntensityRange
     from unmask.imaging.tiling import Tiling, region_of
 
     place = {} if options["region"] is None else region_of(options["region"])
     Tiling(256, resize=options["resize"], tile=options["tile"], overlap=options["overlap"], **place)
-    if options["intensity_range"] is not None:
-        IntensityRange.parse(options["intensity_range"])
+    if intensity_range is None:
+        return options
+    given = IntensityRange.parse(intensity_range)
+    return {**options, "intensity_range": (given.low, given.high)}
 
 
 def _nearby(source: Path, output: Path) -> str | None:

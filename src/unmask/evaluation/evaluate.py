@@ -109,7 +109,7 @@ def warn_of_fitted(selected: Selection) -> None:
 def _results(
     inspector: Inspector, samples: Sequence[Sample], metrics: DatasetMetrics, progress: Progress
 ) -> Iterator[AnomalyResult]:
-    """Inspector the samples, and measure each result on its way."""
+    """Inspect the samples, and measure each result on its way."""
     results = inspector.inspect_many([sample.path for sample in samples])
     for sample, result in zip(samples, tracked(results, len(samples), "measure", progress), strict=True):
         metrics.update(sample, result)

@@ -149,15 +149,29 @@ def split(
         ImageError: the region of interest does not lie in the image.
     """
     h, w = image.shape[1:]
+    part = judged_part(image, tiling, name)
+    return (square_at(part, tiling, corner) for corner in tiling.corners(h, w))
+
+
+def judged_part(
+    image: Float[np.ndarray, "3 h w"], tiling: Tiling, name: str = "the image"
+) -> Float[np.ndarray, "3 _h _w"]:
+    """The region of interest of an image, grey where a mask leaves it out; see `split`."""
+    h, w = image.shape[1:]
     x0, y0, x1, y1 = tiling.region(h, w, name)
     part = image[:, y0:y1, x0:x1]
-    if tiling.mask is not None:
-        part = np.where(tiling.inside(h, w)[y0:y1, x0:x1], part, np.float32(BLANK))
+    if tiling.mask is None:
+        return part
+    return np.where(tiling.inside(h, w)[y0:y1, x0:x1], part, np.float32(BLANK))
+
+
+def square_at(
+    part: Float[np.ndarray, "3 _h _w"], tiling: Tiling, corner: tuple[int, int]
+) -> Float[np.ndarray, "3 s s"]:
+    """One square of what `judged_part` gives, at one of `Tiling.corners`."""
     if tiling.tile is None:
-        yield _into_square(part, tiling.size, tiling.resize)
-        return
-    for y, x in tiling.corners(h, w):
-        yield resize(_tile(part, y, x, tiling.tile), tiling.size, tiling.size)
+        return _into_square(part, tiling.size, tiling.resize)
+    return resize(_tile(part, *corner, tiling.tile), tiling.size, tiling.size)
 
 
 def merge(maps: Iterable[Float[np.ndarray, "s s"]], tiling: Tiling, h: int, w: int) -> Float[np.ndarray, "h w"]:

@@ -75,7 +75,7 @@ def fit(
 
     Args:
         images: a folder or data set, what `load_dataset` gives, or a sequence (or torch Dataset) of images.
-        held_out: images to calibrate on; None = a share of `images`.
+        held_out: images to calibrate on, in the same forms; None = a share of `images`.
         detector: a name, such as "patchcore+fre", or a detector, such as `PatchCore(coreset=0.1)`, also of your own.
         preset: of the detector that is named.
         settings: that replace some of the preset's.

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import ImageError, SettingError
-from unmask.imaging.images import list_images
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
 from unmask.inspection.scoring import BATCH, Reading, Scored, score_images
+from unmask.inspection.sources import files_in
 from unmask.types import AnomalyResult, ArrayPrediction, FailedImage, Frame, Step
 
 if TYPE_CHECKING:
@@ -142,14 +142,13 @@ class Inspector:
         Raises:
             ImageError: an image cannot be judged, and on_error is "raise".
             SettingError: batch_size or on_error is none of these, or the backend cannot explain.
+            DatasetError: a path came and nothing is there.
         """
-        if isinstance(images, str | Path):
-            images = list_images(images, recursive=True) if Path(images).is_dir() else [images]
         if on_error not in ON_ERROR:
             raise SettingError(f"on_error={on_error!r} is unknown; give {' or '.join(ON_ERROR)}")
         if batch_size < 1:
             raise SettingError(f"batch_size={batch_size} is out of range; give 1 or more")
-        return self._judged(images, batch_size, on_error, explain)
+        return self._judged(files_in(images), batch_size, on_error, explain)
 
     def _judged(
         self, images: Iterable[Any], batch: int, on_error: str, explain: bool

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from unmask.errors import DatasetError, ImageError
-from unmask.imaging.images import Source
+from unmask.imaging.images import Source, list_images
 
 GIVE = "give a folder, paths, Pillow images, arrays (h, w, 3) or tensors (3, h, w)"
 
@@ -19,8 +19,8 @@ class Sources(Sequence[Source]):
     """n images of a sequence or a data set, each taken from it when it is asked for.
 
     Args:
-        images: a sequence of images, an array (n, h, w, 3) or (n, h, w), or anything with a length and an index, such
-            as a torch Dataset of images.
+        images: a folder of image files, a sequence of images, an array (n, h, w, 3) or (n, h, w), or anything with a
+            length and an index, such as a torch Dataset of images.
 
     Raises:
         DatasetError: it is no such thing.
@@ -29,7 +29,8 @@ class Sources(Sequence[Source]):
     def __init__(self, images: Any) -> None:
         if isinstance(images, np.ndarray) and not _is_batch(images):
             raise DatasetError(f"an array of shape {images.shape} is not a batch of images; give one of (n, h, w, 3)")
-        if isinstance(images, Image.Image | str | bytes | Path):
+        images = files_in(images)
+        if isinstance(images, Image.Image | bytes):
             raise DatasetError(f"one {type(images).__name__} came where images were wanted; {GIVE}")
         if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
             if not hasattr(images, "__iter__"):
@@ -45,6 +46,17 @@ class Sources(Sequence[Source]):
 
     def __iter__(self) -> Iterator[Source]:
         return (self[i] for i in range(len(self)))
+
+
+def files_in(images: Any) -> Any:
+    """The image files of a folder, or the one file, where a path came; other images as they are.
+
+    Raises:
+        DatasetError: there is no such file or folder.
+    """
+    if not isinstance(images, str | Path):
+        return images
+    return [images] if Path(images).is_file() else list_images(images, recursive=True)
 
 
 def as_source(image: Any) -> Source:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from unmask.errors import ImageError
 from unmask.imaging.fingerprints import content_hash, near_duplicates, signature
 from unmask.imaging.images import pixels_of, planes
 from unmask.imaging.intensity import IntensityRange, learned_range
-from unmask.imaging.tiling import Tiling, split
+from unmask.imaging.tiling import Tiling, judged_part, split, square_at
 from unmask.inspection.scoring import Reading, name_of
 from unmask.training.trainer import Training
 
@@ -143,9 +142,7 @@ class TrainingImages:
     def __init__(self, sources: Sequence[Any], numbers: Sequence[int], reading: Reading, checked: Checked) -> None:
         self.sources, self.reading, self.squares = sources, reading, checked.squares
         self.places = [
-            (number, square)
-            for number in numbers
-            for square in range(len(reading.tiling.corners(*checked.sizes[number])))
+            (number, corner) for number in numbers for corner in reading.tiling.corners(*checked.sizes[number])
         ]
         self._last: tuple[int, Float[np.ndarray, "3 h w"]] | None = None
 
@@ -153,17 +150,17 @@ class TrainingImages:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]:
-        number, square = self.places[index]
+        number, corner = self.places[index]
         if number in self.squares:
             return torch.from_numpy(self.squares[number])
-        squares = split(self._image(number), self.reading.tiling, name_of(self.sources[number]))
-        return torch.from_numpy(next(islice(squares, square, None)))
+        return torch.from_numpy(square_at(self._part(number), self.reading.tiling, corner))
 
-    def _image(self, number: int) -> Float[np.ndarray, "3 h w"]:
-        """The tiles of an image are mostly asked for in turn: the last image that was decoded is remembered."""
+    def _part(self, number: int) -> Float[np.ndarray, "3 h w"]:
+        """What is judged of an image; its tiles are mostly asked for in turn, so the last one is remembered."""
         last = self._last
         if last is None or last[0] != number:
-            last = self._last = number, self.reading.decode(self.sources[number])
+            image = self.reading.decode(self.sources[number])
+            last = self._last = number, judged_part(image, self.reading.tiling, name_of(self.sources[number]))
         return last[1]
 
 
