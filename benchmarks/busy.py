@@ -82,6 +82,8 @@ def main() -> None:
     if not given.dataset.is_dir():
         print(f"skipped: {given.dataset} is not on this machine")
         return
+    if given.before is not None and not (given.before / "src" / "unmask").is_dir():
+        parser.error(f"{given.before} is no checkout of unmask; give one, such as: git worktree add BEFORE COMMIT")
     states = {"now": NOW} if given.before is None else {"before": given.before.resolve(), "now": NOW}
     dataset = given.dataset.resolve()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:

@@ -94,7 +94,7 @@ def test_torch_may_be_imported_before() -> None:
     fresh("import os, torch, unmask; before = dict(os.environ); unmask.fit; assert dict(os.environ) == before")
 
 
-def test_threads_of_an_exported_model_sleep_while_they_wait(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_of_an_exported_model_do_not_spin_for_long(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
     given: list[Any] = []
@@ -107,7 +107,7 @@ def test_threads_of_an_exported_model_sleep_while_they_wait(model: Path, monkeyp
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     opened = unmask.load(model.with_suffix(".onnx"))
     (options,) = given
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("session.intra_op.spin_duration_us") == exported.SPIN_MICROSECONDS
     monkeypatch.setattr(exported, "session_options", onnxruntime.SessionOptions)
     spinning = unmask.load(model.with_suffix(".onnx"))
     image = np.asarray(Textures(1)[0].permute(1, 2, 0))

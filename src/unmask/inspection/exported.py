@@ -20,6 +20,9 @@ from unmask.types import ArrayPrediction, Step
 KEY = "unmask"
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}
 BACKENDS = ("onnx", "openvino")
+SPIN_MICROSECONDS = "20"
+"""For which a thread of ONNX Runtime waits for others before it sleeps: see docs/experiments/0005-busy-machines.md.
+Versions that do not know the setting ignore it."""
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -98,12 +101,12 @@ def _open_onnx(path: Path, device: str) -> tuple[ExportedBackend, str]:
 
 
 def session_options() -> Any:
-    """ONNX Runtime's options: threads sleep while they wait for each other, and leave the core to who has work."""
+    """ONNX Runtime's options: a thread that waits for others soon sleeps, and leaves its core to other programs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
     return options
 
 
