@@ -47,7 +47,7 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
 	$(SAY) 'running every test'
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.ready-dev
 	$(SAY) 'checking format, lint and types'

@@ -26,3 +26,8 @@ def real_images() -> Path:
             pytest.fail(f"CI must have the real images beside the checkout, at {REAL}")
         pytest.skip("the real images (../shared/data) are not on this machine")
     return REAL
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow measurements come first, so that the other process is not idle while the last of them runs."""
+    items.sort(key=lambda item: item.get_closest_marker("real") is None)

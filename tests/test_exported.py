@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,13 @@ def test_the_graphics_card_is_used_where_there_is_one(
     monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
     assert unmask.load(model.with_suffix(".onnx"), device=device).backend.device == expected
     assert asked == [{"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}[expected]]
+
+
+def test_eight_threads_give_equal_results(model: Path, paths: list[Path]) -> None:
+    shared = unmask.load(model.with_suffix(".onnx"))
+    alone = [result.score for result in shared.inspect_many(paths, batch_size=1)]
+    with ThreadPoolExecutor(8) as pool:
+        assert [result.score for result in pool.map(shared.inspect, paths)] == alone
 
 
 def test_foreign_and_damaged_files_are_one_line(model: Path, tmp_path: Path) -> None:

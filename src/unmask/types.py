@@ -88,7 +88,7 @@ class ArrayPrediction(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One step of how a detector came to its map, as it tells it: for one image of s x s pixels.
+    """One step of how a detector came to its map, for one image of s x s pixels.
 
     Attributes:
         title: such as "pass 1 of 2".

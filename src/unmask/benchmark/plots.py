@@ -1,7 +1,7 @@
 """The two pictures of a benchmark as coordinates, for a template to draw: critical differences, accuracy against speed.
 
 The first is Demšar's (JMLR 2006): methods at their average rank over data sets, and a bar over those that cannot be
-told apart. Which can, `comparison` says (Wilcoxon, Holm, and an interval), in place of his Nemenyi test.
+distinguished. Which can, `comparison` says (Wilcoxon, Holm, and an interval), in place of his Nemenyi test.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Ranks(NamedTuple):
 
     Attributes:
         marks: methods, the best first.
-        bars: (from, to) as places in [0, 1]: methods below one bar cannot be told apart.
+        bars: (from, to) as places in [0, 1]: methods below one bar cannot be distinguished.
         ticks: (place, rank).
         datasets: how many, each with all methods.
     """

@@ -13,7 +13,7 @@ import typer
 
 
 def fail(message: str) -> NoReturn:
-    """All processes of a machine make the same mistake; its first one tells."""
+    """Print one line and exit with 2; of several processes on a machine, only the first prints."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         typer.echo(f"unmask: {message}", err=True)
     sys.exit(2)

@@ -1,4 +1,4 @@
-"""The command that looks at a data set and changes nothing."""
+"""The command that describes a data set and changes nothing."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def bootstrap_interval(
     """The 95 % percentile interval of a metric over test images.
 
     Stratified: normal and defective images are drawn separately, as many of each as there are, so that no resample
-    lacks a class. It tells how much the choice of test images matters, not the choice of training seed.
+    lacks a class. It shows how much the choice of test images matters, not the choice of training seed.
 
     Args:
         scores: (n,) image scores.

@@ -1,4 +1,4 @@
-"""What tells one picture from another: a hash of the pixels, and a signature that finds the same scene again.
+"""A hash of an image's pixels, and a signature that finds the same scene again.
 
 The signature is a small picture: the brightness of an image in 40 x 40 cells, each an average with Gaussian weights (a
 standard deviation of 1.25 cells), so that an image moved by a pixel moves its signature smoothly.

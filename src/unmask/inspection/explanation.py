@@ -1,4 +1,4 @@
-"""The steps of a detector's explanation to frames that people look at, and to an animation that they watch."""
+"""The steps of a detector's explanation to frames, which are pictures with captions, and to an animation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def frames(steps: Sequence[Step], image: Float[np.ndarray, "3 s s"], h: int, w: 
     """Draw each step's pictures, and its maps as heat over the image.
 
     Args:
-        steps: of one image, as the detector tells them.
+        steps: of one image, as the detector gives them.
         image: as the detector saw it.
         h: the image's own height in pixels.
         w: its own width.

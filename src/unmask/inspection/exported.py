@@ -21,8 +21,7 @@ KEY = "unmask"
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}
 BACKENDS = ("onnx", "openvino")
 SPIN_MICROSECONDS = "20"
-"""For which a thread of ONNX Runtime waits for others before it sleeps: see docs/experiments/0005-busy-machines.md.
-Versions that do not know the setting ignore it."""
+"""For which a thread of ONNX Runtime waits for others before it sleeps: see docs/experiments/0005-busy-machines.md."""
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 

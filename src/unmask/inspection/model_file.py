@@ -58,7 +58,7 @@ def facts_of(path: str | Path) -> dict[str, Any]:
 
 
 def fingerprint(path: str | Path) -> str:
-    """What tells a model file from every other: the checksum of all that it holds.
+    """The checksum of all that a model file holds; no other file has it.
 
     Raises:
         ModelFileError: the file is missing, damaged or something else.

@@ -53,7 +53,7 @@ def check_images(
         sources: good images.
         tiling: whose region of interest must lie in each.
         intensity: as the user gave it; None = learn it from the 16-bit images.
-        training: whose progress is told.
+        training: whose `progress` is called after each image.
 
     Raises:
         ImageError: some cannot be used; all of them are named.
