@@ -92,7 +92,8 @@ def main() -> None:
         rows += measured(_commands(states, Path(folder)), given.fits, given.patience)
         rows += measured(_fits(states, dataset, Path(folder)), given.fits, given.patience)
     versions = {name: version(name) for name in ("torch", "onnxruntime", "numpy")}
-    facts = {"command": " ".join(["python", *sys.argv]), "dataset": dataset.name, "rounds": given.rounds}
+    words = ["BEFORE" if word == str(given.before) else word for word in sys.argv]  # no path of this machine
+    facts = {"command": " ".join(["python", *words]), "dataset": dataset.name, "rounds": given.rounds}
     facts |= {"fits": given.fits, "states": {name: commit(tree) for name, tree in states.items()}}
     write(RESULTS / "busy.json", {**facts, "rows": rows, "versions": versions, **machine()})
 

@@ -38,7 +38,7 @@ def main() -> None:
         model = Path(folder) / "model.unmask"
         fit = _seconds([ours, "fit", asked.dataset, "-o", model])
         inside = json.loads(subprocess.check_output([sys.executable, "-c", _FACTS, model], text=True))
-        export = _seconds([ours, "export", model])
+        export = _seconds([ours, "export", model, "--images", asked.dataset])
         paths = [sample.path for sample in load(asked.dataset, seed=0).test]
         exported = model.with_suffix(".onnx")
         verdicts = [_seconds([asked.base, "inspect", exported, paths[0]]) for _ in range(ROUNDS)]
@@ -51,7 +51,7 @@ def main() -> None:
         write(
             RESULTS / "runtime.json",
             {
-                "command": " ".join(["python", *sys.argv]),
+                "command": " ".join(["python", *("BASE" if word == str(asked.base) else word for word in sys.argv)]),
                 "dataset": asked.dataset.name,
                 **found,
                 **_steady(exported, paths),
