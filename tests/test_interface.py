@@ -30,7 +30,8 @@ from unmask.detectors import Detector
 from unmask.detectors.patchcore import PatchCore
 from unmask.errors import CalibrationError, DatasetError, ImageError, ModelFileError, SettingError
 from unmask.imaging import tiling
-from unmask.imaging.tiling import Tiling, region_of, split
+from unmask.imaging.region import region_of
+from unmask.imaging.tiling import Tiling, split
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.scoring import Reading
 from unmask.inspection.training_images import TrainingImages, check_images

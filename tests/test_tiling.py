@@ -9,7 +9,8 @@ from PIL import Image
 
 from unmask.errors import ImageError, SettingError
 from unmask.imaging.images import resize
-from unmask.imaging.tiling import Tiling, merge, region_of, split
+from unmask.imaging.region import region_of
+from unmask.imaging.tiling import Tiling, merge, split
 from unmask.inspection.scoring import Reading, Scored, score_images
 from unmask.types import ArrayPrediction
 

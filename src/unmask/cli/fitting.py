@@ -115,7 +115,8 @@ def _fitted(split: Any, training: Training, options: dict[str, Any]) -> Inspecto
 def _reading(options: dict[str, Any], intensity_range: str | None) -> dict[str, Any]:
     """How images are read; wrong options are refused before any image is looked at."""
     from unmask.imaging.intensity import IntensityRange
-    from unmask.imaging.tiling import Tiling, region_of
+    from unmask.imaging.region import region_of
+    from unmask.imaging.tiling import Tiling
 
     place = {} if options["region"] is None else region_of(options["region"])
     Tiling(256, resize=options["resize"], tile=options["tile"], overlap=options["overlap"], **place)

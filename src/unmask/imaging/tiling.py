@@ -10,10 +10,9 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,10 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from unmask.errors import ImageError, SettingError
-from unmask.imaging.images import decode, resize, resize_map
+from unmask.imaging.images import resize, resize_map
+from unmask.imaging.region import resized_mask
 
 RESIZES = ("squash", "fit", "crop")
-LARGEST_MASK = 1024  # pixels of the longer side of a mask that a model file keeps
 LEAST_TILE = 32
 OVERLAP = 0.25  # of neighbouring tiles, unless another is given
 BLANK = 0.5  # grey: what a detector sees outside a masked region, the same in every image
@@ -101,7 +100,7 @@ class Tiling:
     def inside(self, h: int, w: int) -> Bool[np.ndarray, "h w"]:
         """Which pixels of an image of h x w are in the mask; a pixel that the mask touches is."""
         assert self._mask is not None  # noqa: S101 - asked only where there is one
-        return _resized_mask(self._mask, h, w)
+        return resized_mask(self._mask, h, w)
 
     def starts(self, length: int) -> list[int]:
         """Where tiles begin along a side: evenly spread, the first at 0 and the last flush with the end."""
@@ -197,42 +196,6 @@ def merge(maps: Iterable[Float[np.ndarray, "s s"]], tiling: Tiling, h: int, w: i
     whole = np.full((h, w), found.min(), np.float32)
     whole[y0:y1, x0:x1] = found
     return whole
-
-
-def region_of(region: str | Sequence[int]) -> dict[str, Any]:
-    """What a user names as region of interest: x0,y0,x1,y1, or a picture whose bright pixels are judged.
-
-    Returns:
-        `box` or `mask` for a Tiling.
-
-    Raises:
-        SettingError: it is neither, or the picture is black.
-    """
-    text = region if isinstance(region, str) else ",".join(map(str, region))
-    numbers = text.split(",")
-    if len(numbers) == 4 and all(number.strip().isdigit() for number in numbers):
-        return {"box": tuple(int(number) for number in numbers)}
-    if not Path(text).is_file():
-        raise SettingError(f"the region {text!r} is neither x0,y0,x1,y1 nor a picture; give one of them")
-    inside = decode(text).max(0) > 0.5
-    if not inside.any():
-        raise SettingError(
-            f"{text}: no pixel is brighter than half, so nothing would be judged; paint the region white"
-        )
-    scale = min(1.0, LARGEST_MASK / max(inside.shape))
-    h, w = (max(1, round(scale * side)) for side in inside.shape)
-    file = io.BytesIO()
-    Image.fromarray(_resized_mask(inside, h, w)).save(file, "PNG", optimize=True)
-    return {"mask": base64.b64encode(file.getvalue()).decode()}
-
-
-def _resized_mask(mask: Bool[np.ndarray, "mh mw"], h: int, w: int) -> Bool[np.ndarray, "h w"]:
-    """A mask at another size: enlarged by repetition; reduced so that what it touches is in it, or it could vanish."""
-    picture = Image.fromarray(mask.astype(np.float32))
-    smaller = h < mask.shape[0] or w < mask.shape[1]
-    found = np.asarray(picture.resize((w, h), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST))
-    inside: np.ndarray = found > 0
-    return inside
 
 
 def _tile(part: Float[np.ndarray, "3 h w"], y: int, x: int, side: int) -> Float[np.ndarray, "3 t t"]:

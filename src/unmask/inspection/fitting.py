@@ -18,7 +18,8 @@ from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import DatasetError, SettingError
 from unmask.features.store import check_memory
 from unmask.imaging.intensity import IntensityRange
-from unmask.imaging.tiling import Tiling, region_of
+from unmask.imaging.region import region_of
+from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, rate_for
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.scoring import Reading, score_or_raise
