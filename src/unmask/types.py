@@ -153,6 +153,7 @@ class AnomalyResult:
             not counted.
         path: where the image came from, when it came from a file.
         explanation: the steps that led to the map, in order; empty if not asked for, or if the detector has none.
+        notes: what to know about this image before its verdict is trusted, one line each.
     """
 
     score: float
@@ -166,6 +167,7 @@ class AnomalyResult:
     milliseconds: dict[str, float] = field(default_factory=dict)
     path: Path | None = None
     explanation: tuple[Frame, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def error(self) -> None:
@@ -183,6 +185,7 @@ class AnomalyResult:
             "is_anomalous": self.is_anomalous,
             "regions": [asdict(region) for region in self.regions],
             "milliseconds": self.milliseconds,
+            "notes": list(self.notes),
         }
 
 
@@ -209,4 +212,5 @@ class FailedImage:
             "is_anomalous": None,
             "regions": [],
             "milliseconds": {},
+            "notes": [],
         }
