@@ -11,6 +11,7 @@ from PIL import Image
 
 from unmask.errors import DatasetError, ImageError
 from unmask.imaging import images
+from unmask.imaging.options import ImageOptions
 
 
 def noise(*shape, dtype=np.uint8, seed=0):
@@ -223,14 +224,14 @@ def test_bombs_are_refused_from_the_header(width, height, tmp_path):
     # the pixels are missing: were they wanted, the error would be another one; warnings are errors here
     (tmp_path / "bomb.png").write_bytes(png(width, height, 8, 2))
     with pytest.raises(ImageError, match=r"20000 x 5000 pixels, the limit|more pixels than Pillow opens"):
-        images.decode(tmp_path / "bomb.png", max_pixels=99_000_000)
+        images.decode(tmp_path / "bomb.png", ImageOptions(max_pixels=99_000_000))
 
 
 def test_the_limit_is_the_callers():
     for source in (noise(10, 10, 3), saved(noise(10, 10, 3)), Image.new("L", (10, 10)), tiff(noise(10, 10))):
-        assert images.decode(source, max_pixels=100).shape == (3, 10, 10)
+        assert images.decode(source, ImageOptions(max_pixels=100)).shape == (3, 10, 10)
         with pytest.raises(ImageError, match="the limit is 99"):
-            images.decode(source, max_pixels=99)
+            images.decode(source, ImageOptions(max_pixels=99))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "TIFF16"])

@@ -154,6 +154,7 @@ class AnomalyResult:
         path: where the image came from, when it came from a file.
         explanation: the steps that led to the map, in order; empty if not asked for, or if the detector has none.
         notes: what to know about this image before its verdict is trusted, one line each.
+        page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
     """
 
     score: float
@@ -168,6 +169,7 @@ class AnomalyResult:
     path: Path | None = None
     explanation: tuple[Frame, ...] = ()
     notes: tuple[str, ...] = ()
+    page: int | None = None
 
     @property
     def error(self) -> None:
@@ -179,6 +181,7 @@ class AnomalyResult:
         return {
             "version": RESULT_VERSION,
             "path": None if self.path is None else str(self.path),
+            "page": self.page,
             "error": None,
             "score": self.score,
             "threshold": self.threshold,
@@ -196,16 +199,19 @@ class FailedImage:
     Attributes:
         error: why, in one line.
         path: where the image came from, when it came from a file.
+        page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
     """
 
     error: str
     path: Path | None = None
+    page: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the names of `AnomalyResult.to_dict`; there is no score and no verdict."""
         return {
             "version": RESULT_VERSION,
             "path": None if self.path is None else str(self.path),
+            "page": self.page,
             "error": self.error,
             "score": None,
             "threshold": None,

@@ -17,13 +17,13 @@ from unmask.datasets import load as load_dataset
 from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import DatasetError, SettingError
 from unmask.features.store import check_memory
-from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.options import ALL, ImageOptions
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, rate_for
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.scoring import Reading, score_or_raise
-from unmask.inspection.sources import Sources
+from unmask.inspection.sources import Sources, in_pages
 from unmask.inspection.torch_backend import TorchBackend, import_path
 from unmask.inspection.training_images import TrainingImages, check_images, warn_of_near_duplicates, without_copies
 from unmask.training.trainer import Training
@@ -41,6 +41,7 @@ class Good(NamedTuple):
         held_out: numbers of those to calibrate on.
         source: where they come from, in words.
         share: of them to hold out, where they are divided by their contents.
+        files: for each image the number of its file, where several come from one; they stay on one side.
     """
 
     images: Sequence[Any]
@@ -48,10 +49,29 @@ class Good(NamedTuple):
     held_out: Sequence[int]
     source: str
     share: float = HELD_OUT_SHARE
+    files: Sequence[int] | None = None
 
     def divided(self, hashes: Sequence[str], seed: int) -> tuple[Sequence[int], Sequence[int]]:
         """Numbers of the images to learn from, and of those to hold out."""
-        return _drawn(hashes, self.share, seed) if self.normals is None else (self.normals, self.held_out)
+        if self.normals is not None:
+            return self.normals, self.held_out
+        if self.files is not None:
+            hashes = [hashes[self.files.index(file)] for file in self.files]
+        return _drawn(hashes, self.share, seed)
+
+    def in_pages(self, options: ImageOptions) -> Good:
+        """The same, with each picture of a file as an image of its own."""
+        paged = [list(in_pages([image], options)) for image in self.images]
+        files = [number for number, pages in enumerate(paged) for _ in pages]
+        images = [page for pages in paged for page in pages]
+        if self.normals is None:
+            return self._replace(images=images, files=files)
+        normals, held_out = set(self.normals), set(self.held_out)
+        return self._replace(
+            images=images,
+            normals=[number for number, file in enumerate(files) if file in normals],
+            held_out=[number for number, file in enumerate(files) if file in held_out],
+        )
 
 
 def fit(
@@ -71,6 +91,9 @@ def fit(
     overlap: float = 0.25,
     region: str | Sequence[int] | None = None,
     intensity_range: tuple[float, float] | None = None,
+    bands: str | Sequence[int] | None = None,
+    page: str | int | None = None,
+    max_pixels: float | None = None,
 ) -> Inspector:
     """Learn from good images, and calibrate on others of them, which the detector does not see.
 
@@ -90,6 +113,9 @@ def fit(
         overlap: of neighbouring tiles, a share of their side in [0, 0.5].
         region: of interest: x0,y0,x1,y1 in pixels, or the path of a picture whose white part is judged.
         intensity_range: values that become black and white, (0, 4095); None = learned from 16-bit images.
+        bands: numbers of the bands, counted from 1, that become grey (one) or RGB (three): (3, 2, 1) or "3,2,1".
+        page: number of the picture to take from files that hold several, counted from 1; "all" = each is an image.
+        max_pixels: images with more are refused; None = 100 million.
 
     Raises:
         UnmaskError: of a kind that names the cause: bad images, too few of them, an unknown setting, no weights.
@@ -98,9 +124,10 @@ def fit(
     made, preset_name = _detector(detector, preset, settings)
     place = {} if region is None else region_of(region)
     tiling = Tiling(made.image_size, resize=resize, tile=tile, overlap=overlap, **place)
-    given = None if intensity_range is None else IntensityRange(*intensity_range)
+    options = ImageOptions.of(intensity_range, bands, page, max_pixels)
     good = _divided(images, held_out, held_out_share, run.seed)
-    return _fitted(made, preset_name, good, Reading(tiling, given), run, false_alarm_rate)
+    good = good.in_pages(options) if options.page == ALL else good
+    return _fitted(made, preset_name, good, Reading(tiling, options), run, false_alarm_rate)
 
 
 def _fitted(
@@ -110,12 +137,12 @@ def _fitted(
     check_memory(training)
     start = time.monotonic()
     promised = None if good.normals is None else rate_for(len(good.held_out), rate)  # before anything is decoded
-    checked = check_images(good.images, reading.tiling, reading.intensity, training)
+    checked = check_images(good.images, reading, training)
     normals, held_out = without_copies(checked.hashes, *good.divided(checked.hashes, training.seed))
     if promised is None or len(held_out) != len(good.held_out):
         promised = rate_for(len(held_out), rate)
     warn_of_near_duplicates(good.images, checked, normals, held_out)
-    reading = replace(reading, intensity=checked.intensity)
+    reading = replace(reading, options=replace(reading.options, intensity=checked.intensity))
     hashes = {"learned": [checked.hashes[i] for i in normals], "held_out": [checked.hashes[i] for i in held_out]}
     facts = {**_detector_facts(made, preset), "source": good.source, "seed": training.seed}
     run = replace(training, identity=_identity(facts, reading, hashes))
