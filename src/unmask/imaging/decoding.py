@@ -19,7 +19,7 @@ from unmask.imaging.jpeg import header_of, jpeg_values
 from unmask.imaging.options import ALL, DEFAULTS, ImageOptions
 from unmask.imaging.pillow import loaded, opened, orientation_of, upright
 from unmask.imaging.pixels import Pixels, plain
-from unmask.imaging.png import DEEP, deep_png, opened_png, png_of, with_key
+from unmask.imaging.png import DEEP, Png, deep_png, is_short, opened_png, png_of, with_key
 from unmask.imaging.pnm import pnm_of, pnm_values
 from unmask.imaging.tiff import orientation_of_page, tiff_pixels
 from unmask.imaging.tiff_pages import opened_tiff, pictures_of
@@ -165,21 +165,39 @@ def _from_png(content: bytes, name: str, options: ImageOptions) -> Pixels:
     png = png_of(content)
     check_size(png.width, png.height, name, options)
     image = opened_png(png, _page(png.pages, name, options))
-    rawmode = image.tile[0][3] if image.tile else None
-    notes: tuple[str, ...] = ()
+    rawmode = str(image.tile[0][3]) if image.tile else ""
     if rawmode in DEEP and png.pages == 1:
-        values = deep_png(png, str(rawmode))
-        if png.profile and values.shape[2] >= 3 and rawmode != "LA;16B":
-            values, notes = deep_in_srgb(values, png.profile, 65535)
-        values = with_key(values, png.transparent) if png.transparent else values
+        values, notes = _deep_png(png, rawmode)
     else:
-        if png.transparent and png.bits != 8:
-            image.info.pop("transparency", None)
-        values, notes = loaded(image, png.profile)
-        if png.transparent and png.bits != 8:
-            scale = 1 if png.bits == 16 else 255 // (2**png.bits - 1)
-            values = with_key(values, tuple(scale * value for value in png.transparent))
+        values, notes = _png_of_pillow(png, image)
+    if png.pages == 1 and (png.is_interlaced or _ends_empty(values, png)) and is_short(png):
+        raise ValueError("the file is truncated")
     return plain(upright(values, orientation_of(png.exif)), name, notes=notes)._replace(damage=png.damage)
+
+
+def _deep_png(png: Png, rawmode: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    values = deep_png(png, rawmode)
+    if png.transparent:
+        values = with_key(values, png.transparent)
+    return deep_in_srgb(values, png.profile, 65535) if png.profile and rawmode != "LA;16B" else (values, ())
+
+
+def _ends_empty(values: np.ndarray, png: Png) -> bool:
+    """Whether the last row may be what Pillow left untouched; only then is the length of the data worth its time."""
+    last = values[-1] if values.ndim == 2 else values[-1, :, :3]
+    return bool((last == last[:1]).all()) if png.is_palette else not last.any()
+
+
+def _png_of_pillow(png: Png, image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All other PNG files; the transparent colour of grey ones is not on Pillow's scale."""
+    is_own = png.transparent is not None and png.bits != 8
+    if is_own:
+        image.info.pop("transparency", None)
+    values, notes = loaded(image, png.profile)
+    if png.transparent is None or not is_own:
+        return values, notes
+    scale = 1 if png.bits == 16 else 255 // (2**png.bits - 1)
+    return with_key(values, tuple(scale * value for value in png.transparent)), notes
 
 
 def _from_pnm(kind: Kind, file: File, name: str, options: ImageOptions) -> Pixels:

@@ -17,6 +17,16 @@ from PIL import PngImagePlugin
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, for each colour type
+ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # x, y, steps
 LARGEST_PROFILE = 10_000_000  # bytes
 # Pillow keeps only the first byte of each value of 16-bit colour: taken for the other byte order, the same file yields
 # the second byte. Grey with alpha has four bytes a pixel and is read as if it were 8-bit RGBA.
@@ -31,6 +41,9 @@ class Png(NamedTuple):
         width: in pixels.
         height: in pixels.
         bits: of each value.
+        pixel: bits of each pixel.
+        is_palette: whether its values are numbers of colours in a palette.
+        is_interlaced: whether its data are several pictures of rising size.
         pages: frames of an animation; 1 of a picture.
         exif: its EXIF block; empty where there is none.
         profile: its ICC profile; empty where there is none.
@@ -42,6 +55,9 @@ class Png(NamedTuple):
     width: int
     height: int
     bits: int
+    pixel: int
+    is_palette: bool
+    is_interlaced: bool
     pages: int
     exif: bytes
     profile: bytes
@@ -61,19 +77,20 @@ def png_of(content: bytes) -> Png:
     for name, chunk, is_right in _chunks(content):
         if name in PICTURE or name in ANIMATION:
             kept.append(chunk)
-            if not is_right:
+            if not is_right and name != b"IEND":
                 damage = "a checksum of this PNG is wrong, so a part of the picture may not be as it was"
         if is_right and name != b"IDAT":
             found.setdefault(name, bytes(chunk[8:-4]))
     if b"IHDR" not in found or len(found[b"IHDR"]) != 13:
         raise ValueError("its header is damaged")
-    width, height, bits, colour = struct.unpack(">IIBB", found[b"IHDR"][:10])
+    width, height, bits, colour, *_, interlace = struct.unpack(">IIBBBBB", found[b"IHDR"])
     pages = struct.unpack(">I", found[b"acTL"][:4])[0] if len(found.get(b"acTL", b"")) >= 4 else 1
     if pages == 1:
         kept = [part for part in kept if bytes(part[4:8]) not in ANIMATION]
     transparent = found.get(b"tRNS", b"") if colour in (0, 2) else b""
     key = struct.unpack(f">{len(transparent) // 2}H", transparent[: len(transparent) // 2 * 2]) or None
-    return Png(b"".join(kept), width, height, bits, pages, found.get(b"eXIf", b""), _profile(found), key, damage)
+    kind = (bits, bits * SAMPLES.get(colour, 1), colour == 3, interlace == 1)
+    return Png(b"".join(kept), width, height, *kind, pages, found.get(b"eXIf", b""), _profile(found), key, damage)
 
 
 def opened_png(png: Png, page: int = 1) -> PngImagePlugin.PngImageFile:
@@ -114,6 +131,20 @@ def with_key(values: np.ndarray, transparent: tuple[int, ...]) -> np.ndarray:
         values = np.stack([values] * 3, axis=-1)
     is_seen = (values != np.array(transparent)).any(axis=-1, keepdims=True)
     return np.concatenate([values, is_seen * values.dtype.type(np.iinfo(values.dtype).max)], axis=-1)
+
+
+def is_short(png: Png) -> bool:
+    """Whether the data of a PNG file end before its picture does, of which Pillow leaves the rest black."""
+    file = b"".join(bytes(chunk[8:-4]) for name, chunk, _ in _chunks(png.content) if name == b"IDAT")
+    return len(zlib.decompressobj().decompress(file)) < sum(h * (1 + -(-w * png.pixel // 8)) for w, h in _passes(png))
+
+
+def _passes(png: Png) -> list[tuple[int, int]]:
+    """Width and height of the pictures that follow each other in a file: of an interlaced one, seven."""
+    if not png.is_interlaced:
+        return [(png.width, png.height)]
+    sizes = [(-(-(png.width - x) // dx), -(-(png.height - y) // dy)) for x, y, dx, dy in ADAM7]
+    return [(w, h) for w, h in sizes if w > 0 and h > 0]
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:

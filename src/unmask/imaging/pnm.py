@@ -60,6 +60,8 @@ def pnm_values(content: bytes, pnm: Pnm) -> np.ndarray:
         words = NUMBERS.sub(b"", content[pnm.start :]).split(maxsplit=count)[:count]
         if len(words) < count:
             raise ValueError("the file is truncated")
+        if not all(word.isdigit() for word in words):
+            raise ValueError("a value is not a number")
         values = np.array([int(word) for word in words], np.int64)
     if values.size and not 0 <= int(values.min()) <= int(values.max()) <= pnm.white:
         raise ValueError("a value lies above its white")

@@ -21,20 +21,19 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB = 0, 1, 2, 
 UNSPECIFIED, ON_BLACK, STRAIGHT = 0, 1, 2  # what an extra sample is; alpha, if it is not unspecified
 UNSIGNED = 1
 PROFILE = 34675
+JPEG_2000 = (33003, 33004, 33005, 34712)
 WITH_CODECS = {  # compressions that tifffile reads with the package imagecodecs
     1: "no",
     5: "LZW",
     7: "JPEG",
     8: "Deflate",
     32946: "Deflate",
-    33003: "JPEG 2000",
-    33004: "JPEG 2000",
-    33005: "JPEG 2000",
-    34712: "JPEG 2000",
     34887: "LERC",
     50000: "Zstandard",
     50001: "WebP",
+    **dict.fromkeys(JPEG_2000, "JPEG 2000"),
 }
+OF_PILLOW = (1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946, 34676, 34677, 34925, 50000)  # read by Pillow
 TIFF = next(kind for kind in KINDS if kind.name == "TIFF")
 
 
@@ -130,14 +129,9 @@ def _is_for_pillow(page: Any, picture: Picture, options: ImageOptions) -> bool:
 
 def _by_pillow(file: File, page: Any) -> tuple[np.ndarray, tuple[str, ...]] | None:
     """Values and notes of a page; None where Pillow lacks the codec. Pillow turns TIFF upright by itself."""
-    try:
-        image = opened(TIFF, _beginning_with(page, file))
-        image.load()
-    except (OSError, SyntaxError, KeyError):
-        if int(page.compression) in WITH_CODECS:
-            return None
-        raise
-    return loaded(image)
+    if int(page.compression) not in OF_PILLOW:
+        return None
+    return loaded(opened(TIFF, _beginning_with(page, file)))
 
 
 def _beginning_with(page: Any, file: File) -> File:
@@ -155,12 +149,14 @@ def _beginning_with(page: Any, file: File) -> File:
 def _values(file: File, picture: Picture, name: str) -> tuple[np.ndarray, bool]:
     """All samples of a page, (h, w) or (h, w, samples), as its file holds them; and whether they are upright."""
     page = picture.page
+    if int(page.compression) in JPEG_2000 and page.bitspersample > 8 and page.parent.byteorder == ">":
+        raise _unread(page, name)  # tifffile exchanges its bytes
     if int(page.compression) == 1 and page.bitspersample not in (8, 16, 32, 64) and not page.is_tiled:
         return _unpacked(file, page), False
     try:
         values: np.ndarray = _plane(file, picture) if picture.plane else page.asarray()
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
+    except (ImportError, ValueError) as error:
+        if isinstance(error, ValueError) and "imagecodecs" not in str(error):
             raise
         return _without_codecs(file, page, name), True
     return (np.moveaxis(values, 0, -1) if page.axes == "SYX" else values), False

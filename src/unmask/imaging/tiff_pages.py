@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ from unmask.imaging.formats import File
 REDUCED, MASK = 1, 4  # bits of the tag NewSubfileType
 SENSOR, LINEAR_SENSOR = 32803, 34892  # photometric interpretations of camera raw files
 PREVIEW = 2  # a page this many times smaller along both sides is a preview of the largest, or a label
+
+
+SILENT = logging.NullHandler()
 
 
 class Picture(NamedTuple):
@@ -28,9 +32,10 @@ class Picture(NamedTuple):
 
 @contextmanager
 def opened_tiff(file: File) -> Iterator[Any]:
-    """A file as tifffile reads it."""
+    """A file as tifffile reads it, without the lines that it logs on damaged tags."""
     import tifffile
 
+    logging.getLogger("tifffile").addHandler(SILENT)
     with tifffile.TiffFile(file) as tiff:
         yield tiff
 
