@@ -16,6 +16,7 @@ from unmask.imaging.codecs import heif
 from unmask.imaging.colour import deep_in_srgb
 from unmask.imaging.formats import HEAD, File, Kind, kind_of
 from unmask.imaging.jpeg import header_of, jpeg_values
+from unmask.imaging.jpeg2000 import deep_jpeg2000
 from unmask.imaging.options import ALL, DEFAULTS, ImageOptions
 from unmask.imaging.pillow import loaded, opened, orientation_of, upright
 from unmask.imaging.pixels import Pixels, plain
@@ -216,6 +217,11 @@ def _from_others(kind: Kind, file: File, name: str, options: ImageOptions) -> Pi
     page = _page(int(getattr(image, "n_frames", 1)), name, options)
     if page > 1:
         image.seek(page - 1)
+    if kind.name == "JPEG 2000":
+        file.seek(0)
+        deep = deep_jpeg2000(image, file.read(), name)
+        if deep is not None:
+            return plain(deep[0], name, deep[1])
     values, notes = loaded(image)
     turned = 1 if kind.name == "HEIC" else orientation_of(image.info.get("exif"))  # libheif turns it by itself
     return plain(upright(values, turned), name, notes=notes)
