@@ -60,7 +60,9 @@ class Good(NamedTuple):
         return _drawn(hashes, self.share, seed)
 
     def in_pages(self, options: ImageOptions) -> Good:
-        """The same, with each picture of a file as an image of its own."""
+        """The same, with each picture of a file as an image of its own where a user wants all pages."""
+        if options.page != ALL:
+            return self
         paged = [list(in_pages([image], options)) for image in self.images]
         files = [number for number, pages in enumerate(paged) for _ in pages]
         images = [page for pages in paged for page in pages]
@@ -101,20 +103,17 @@ def fit(
         images: a folder or data set, what `load_dataset` gives, or a sequence (or torch Dataset) of images.
         held_out: images to calibrate on, in the same forms; None = a share of `images`.
         detector: a name, such as "patchcore+fre", or a detector, such as `PatchCore(coreset=0.1)`, also of your own.
-        preset: of the detector that is named.
-        settings: that replace some of the preset's.
+        preset, settings: of the detector that is named, and what replaces some of its settings.
         false_alarm_rate: share of good images that may be flagged, in (0, 1); None = 0.05, or the best possible.
         held_out_share: share of the images to calibrate on, in (0, 1).
-        seed: random seed.
-        device: "auto", "cpu", "cuda" or "mps".
+        seed, device: random seed; "auto", "cpu", "cuda" or "mps".
         training: how to run, with checkpoints and limits; it takes the place of seed and device.
         resize: of images that are not square: "squash", "fit" or "crop"; see `Tiling`.
-        tile: side of the tiles that images are cut into, in pixels; None = each image as a whole.
-        overlap: of neighbouring tiles, a share of their side in [0, 0.5].
+        tile, overlap: side of the tiles that images are cut into, in pixels, and the share of it that neighbours share.
         region: of interest: x0,y0,x1,y1 in pixels, or the path of a picture whose white part is judged.
         intensity_range: values that become black and white, (0, 4095); None = learned from 16-bit images.
-        bands: numbers of the bands, counted from 1, that become grey (one) or RGB (three): (3, 2, 1) or "3,2,1".
-        page: number of the picture to take from files that hold several, counted from 1; "all" = each is an image.
+        bands: which become grey (one) or RGB (three), counted from 1: (3, 2, 1); see docs/images.md, as the next two.
+        page: which picture of files that hold several, counted from 1; "all" = each is an image.
         max_pixels: images with more are refused; None = 100 million.
 
     Raises:
@@ -124,10 +123,9 @@ def fit(
     made, preset_name = _detector(detector, preset, settings)
     place = {} if region is None else region_of(region)
     tiling = Tiling(made.image_size, resize=resize, tile=tile, overlap=overlap, **place)
-    options = ImageOptions.of(intensity_range, bands, page, max_pixels)
-    good = _divided(images, held_out, held_out_share, run.seed)
-    good = good.in_pages(options) if options.page == ALL else good
-    return _fitted(made, preset_name, good, Reading(tiling, options), run, false_alarm_rate)
+    reading = Reading(tiling, ImageOptions.of(intensity_range, bands, page, max_pixels))
+    good = _divided(images, held_out, held_out_share, run.seed).in_pages(reading.options)
+    return _fitted(made, preset_name, good, reading, run, false_alarm_rate)
 
 
 def _fitted(
