@@ -76,7 +76,7 @@ class Good(NamedTuple):
         )
 
 
-def fit(
+def fit(  # noqa: D417 - arguments that belong together share a line
     images: Any,
     *,
     held_out: Any = None,
