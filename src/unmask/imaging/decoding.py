@@ -281,6 +281,8 @@ def _failing_as(name: str) -> Iterator[None]:
         yield
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: has more pixels than Pillow opens of this kind; save it as PNG or TIFF") from error
     except MemoryError as error:
         raise ImageError(f"{name}: does not fit into memory; crop it, or save it in parts") from error
     except Exception as error:

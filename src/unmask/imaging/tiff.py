@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from unmask.errors import ImageError
 from unmask.imaging.codecs import needed
@@ -128,8 +129,9 @@ def _is_for_pillow(page: Any, picture: Picture, options: ImageOptions) -> bool:
 
 
 def _by_pillow(file: File, page: Any) -> tuple[np.ndarray, tuple[str, ...]] | None:
-    """Values and notes of a page; None where Pillow lacks the codec. Pillow turns TIFF upright by itself."""
-    if int(page.compression) not in OF_PILLOW:
+    """Values and notes of a page; None where Pillow lacks the codec, or refuses the size. It turns TIFF upright."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if int(page.compression) not in OF_PILLOW or (limit and page.imagewidth * page.imagelength > limit):
         return None
     return loaded(opened(TIFF, _beginning_with(page, file)))
 
