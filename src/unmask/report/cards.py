@@ -19,6 +19,7 @@ from unmask.types import AnomalyResult, FailedImage, Region
 
 COLUMNS = (
     "path",
+    "page",
     "name",
     "group",
     "error",
@@ -82,14 +83,14 @@ def card_of(
 
 def failed_card(index: int, failed: FailedImage) -> Card:
     """The card of an image that could not be judged."""
-    return Card({**dict.fromkeys(COLUMNS), **_named(index, failed.path), "error": failed.error})
+    return Card({**dict.fromkeys(COLUMNS), **_named(index, failed), "error": failed.error})
 
 
 def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
     largest: Region | None = max(result.regions, key=lambda region: region.area, default=None)
     return {
         **dict.fromkeys(COLUMNS),
-        **_named(index, result.path),
+        **_named(index, result),
         "score": result.score,
         "threshold": result.threshold,
         "is_anomalous": result.is_anomalous,
@@ -100,5 +101,11 @@ def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
     }
 
 
-def _named(index: int, path: Path | None) -> dict[str, Any]:
-    return {"path": None if path is None else str(path), "name": f"image {index + 1}" if path is None else path.name}
+def _named(index: int, result: AnomalyResult | FailedImage) -> dict[str, Any]:
+    path, page = result.path, result.page
+    name = f"image {index + 1}" if path is None else path.name
+    return {
+        "path": None if path is None else str(path),
+        "page": page,
+        "name": name if page is None else f"{name}, page {page}",
+    }

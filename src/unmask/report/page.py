@@ -138,6 +138,7 @@ def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]
     schema = pa.schema(
         [
             ("path", pa.string()),
+            ("page", pa.int64()),
             ("name", pa.string()),
             ("group", pa.string()),
             ("error", pa.string()),
@@ -197,7 +198,12 @@ def _short_names(rows: list[dict[str, Any]]) -> list[str]:
     """File names with the folders in which they differ: test sets repeat 000.png in each folder."""
     folders = [str(Path(row["path"]).parent) for row in rows if row["path"]]
     shared = os.path.commonpath(folders) if len({Path(one).is_absolute() for one in folders}) == 1 else ""
-    return [os.path.relpath(row["path"], shared) if row["path"] and shared else row["name"] for row in rows]
+    names = [os.path.relpath(row["path"], shared) if row["path"] and shared else row["name"] for row in rows]
+    pages = [
+        "" if row["page"] is None or name == row["name"] else f", page {row['page']}"
+        for name, row in zip(names, rows, strict=True)
+    ]
+    return [name + page for name, page in zip(names, pages, strict=True)]
 
 
 def _check_replaceable(folder: Path) -> None:
