@@ -80,7 +80,13 @@ def planes(pixels: Pixels, intensity: IntensityRange | None = None) -> Float[np.
     Raises:
         ImageError: their range is unknown, or their shape is not that of an image.
     """
-    return _planes(_unit(pixels, intensity), pixels.name)
+    values = np.atleast_3d(pixels.values)
+    if values.dtype.kind != "u" or pixels.white is None or values.shape[2] == 4 or _is_scaled(pixels, intensity):
+        return _planes(_unit(pixels, intensity), pixels.name)
+    found = np.empty((3, *values.shape[:2]), np.float32)  # in one step, for large images are many bytes
+    bands = values.transpose(2, 0, 1)
+    np.divide(bands, np.float32(pixels.white), out=found, dtype=np.float32, casting="unsafe")
+    return found
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
@@ -208,6 +214,11 @@ def _array_pixels(array: np.ndarray, options: ImageOptions) -> Pixels:
     return found
 
 
+def _is_scaled(pixels: Pixels, intensity: IntensityRange | None) -> bool:
+    """Whether an intensity range holds for an image: one that was learned, only where a camera may use fewer bits."""
+    return intensity is not None and (intensity.given or pixels.is_camera_range)
+
+
 def _unit(pixels: Pixels, intensity: IntensityRange | None) -> Float[np.ndarray, "..."]:
     """Bring values to float32 in [0, 1], or say why their range is unknown."""
     values, name = pixels.values, pixels.name
@@ -216,7 +227,7 @@ def _unit(pixels: Pixels, intensity: IntensityRange | None) -> Float[np.ndarray,
         raise ImageError(f"{name}: holds values of type {values.dtype}; give uint8, uint16, or float in [0, 1]")
     if kind == "f" and values.size and not np.isfinite(values).all():
         raise ImageError(f"{name}: holds NaN or infinite values; fill or crop them")
-    if intensity is not None and (intensity.given or pixels.is_camera_range):
+    if intensity is not None and _is_scaled(pixels, intensity):
         return _scaled(pixels, intensity)
     if kind == "f":
         return _unit_of_floats(values, name)
