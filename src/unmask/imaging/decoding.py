@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from unmask.errors import ImageError
+from unmask.imaging.formats import HEAD, kind_of
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # Pillow knows 40 more; each is one more parser open to foreign bytes
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -39,6 +40,16 @@ def file_pixels(source: str | Path | bytes, max_pixels: int) -> tuple[np.ndarray
         rawmode = image.tile[0][3] if image.format == "PNG" and image.tile else None
         pixels = _deep_png(file, rawmode) if rawmode in PNG_16_BIT else _loaded(image)
         return _upright(pixels, _orientation(image)), name
+
+
+def is_image(path: str | Path) -> bool:
+    """Say by its first bytes whether a file is an image of a known kind; its name plays no part.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with Path(path).open("rb") as file:
+        return kind_of(file.read(HEAD)) is not None
 
 
 def file_size(path: str | Path) -> tuple[int, int]:
