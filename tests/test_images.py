@@ -284,16 +284,6 @@ def test_resize_map_keeps_a_ramp_straight_and_pixel_centres_aligned():
     np.testing.assert_allclose(fine, np.tile(wanted, (24, 1)), atol=1e-5)
 
 
-def test_list_images(tmp_path):
-    for name in ("b.PNG", "a.jpg", ".hidden.png", "notes.txt", "sub/c.tiff", ".cache/d.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.name for path in images.list_images(tmp_path)] == ["a.jpg", "b.PNG"]
-    assert [path.name for path in images.list_images(tmp_path, recursive=True)] == ["a.jpg", "b.PNG", "c.tiff"]
-    with pytest.raises(DatasetError, match="is not a folder"):
-        images.list_images(tmp_path / "nothing")
-
-
 def test_bytes_and_back():
     array = noise(5, 7, 3)
     assert np.array_equal(images.to_uint8(images.decode(array)), array)

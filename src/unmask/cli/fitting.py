@@ -43,16 +43,20 @@ def fit(
     intensity_range: opt.Intensity = None,
     max_memory: opt.MaxMemory = None,
     scratch: opt.Scratch = None,
+    recursive: opt.Recursive = True,
 ) -> None:
     """Learn from good images; write a model file."""
+    from unmask.inspection.model_file import check_model_name
+
     if output.is_dir():
         raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
+    check_model_name(output)
     check_writable(output)
     reading = _reading({"resize": resize, "tile": tile, "overlap": overlap, "region": region}, intensity_range)
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
     run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}
     run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
-    split = load_dataset(source, seed, group)
+    split = load_dataset(source, seed, group, recursive=recursive)
     with needs_torch(), progress_bars() as progress:
         from unmask.training.devices import is_main_process
 
@@ -179,7 +183,7 @@ def _normals(folder: Path) -> Sequence[Path]:
     from unmask.datasets import load
 
     if folder.is_file() and folder.suffix.lower() != ".csv":
-        return image_files([folder])
+        return image_files([folder]).files
     split = load(folder)
     return (*split.normals, *split.held_out)
 

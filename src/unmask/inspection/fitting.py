@@ -17,6 +17,7 @@ from unmask.datasets import load as load_dataset
 from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import DatasetError, SettingError
 from unmask.features.store import check_memory
+from unmask.imaging import accounting
 from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
@@ -41,6 +42,7 @@ class Good(NamedTuple):
         held_out: numbers of those to calibrate on.
         source: where they come from, in words.
         share: of them to hold out, where they are divided by their contents.
+        files: of the data set, how many were seen, used and skipped; None = they are from no folder.
     """
 
     images: Sequence[Any]
@@ -48,6 +50,7 @@ class Good(NamedTuple):
     held_out: Sequence[int]
     source: str
     share: float = HELD_OUT_SHARE
+    files: dict[str, Any] | None = None
 
     def divided(self, hashes: Sequence[str], seed: int) -> tuple[Sequence[int], Sequence[int]]:
         """Numbers of the images to learn from, and of those to hold out."""
@@ -71,6 +74,7 @@ def fit(
     overlap: float = 0.25,
     region: str | Sequence[int] | None = None,
     intensity_range: tuple[float, float] | None = None,
+    recursive: bool = True,
 ) -> Inspector:
     """Learn from good images, and calibrate on others of them, which the detector does not see.
 
@@ -90,6 +94,7 @@ def fit(
         overlap: of neighbouring tiles, a share of their side in [0, 0.5].
         region: of interest: x0,y0,x1,y1 in pixels, or the path of a picture whose white part is judged.
         intensity_range: values that become black and white, (0, 4095); None = learned from 16-bit images.
+        recursive: of a folder: also learn from good images in folders inside its own; see `load_dataset`.
 
     Raises:
         UnmaskError: of a kind that names the cause: bad images, too few of them, an unknown setting, no weights.
@@ -99,7 +104,7 @@ def fit(
     place = {} if region is None else region_of(region)
     tiling = Tiling(made.image_size, resize=resize, tile=tile, overlap=overlap, **place)
     given = None if intensity_range is None else IntensityRange(*intensity_range)
-    good = _divided(images, held_out, held_out_share, run.seed)
+    good = _divided(images, held_out, held_out_share, run.seed, recursive=recursive)
     return _fitted(made, preset_name, good, Reading(tiling, given), run, false_alarm_rate)
 
 
@@ -124,6 +129,8 @@ def _fitted(
     backend = TorchBackend(made)
     calibration = _calibrated(backend, reading, [good.images[i] for i in held_out], promised, training)
     facts |= {"n_normal": len(normals), "n_held_out": len(held_out), "images": hashes}
+    if good.files is not None:
+        facts["files"] = good.files
     facts |= {"fit_seconds": round(time.monotonic() - start, 1), **_circumstances(made)}
     return Inspector(backend, calibration, reading, facts)
 
@@ -165,16 +172,19 @@ def _detector_facts(detector: Detector, preset: str | None) -> dict[str, Any]:
     return facts
 
 
-def _divided(images: Any, held_out: Any, share: float, seed: int) -> Good:
+def _divided(images: Any, held_out: Any, share: float, seed: int, *, recursive: bool) -> Good:
     """The images of a folder as its split divides them, those of the caller as given, or all of them undivided."""
     if not 0 < share < 1:
         raise SettingError(f"held_out_share={share:g} is out of range; give a share between 0 and 1, such as 0.2")
-    split = load_dataset(images, held_out_share=share, seed=seed) if isinstance(images, str | Path) else images
-    if isinstance(split, Split):
-        source = f"{split.name} ({split.layout})"
+    if isinstance(images, str | Path):
+        images = load_dataset(images, held_out_share=share, seed=seed, recursive=recursive)
+    if isinstance(images, Split):
+        source = f"{images.name} ({images.layout})"
+        files = accounting.counts(images.seen, images.skipped) if images.seen else None
         if held_out is None:
-            return _numbered(split.normals, split.held_out, source)
-        return _numbered((*split.normals, *split.held_out), Sources(held_out), source)
+            return _numbered(images.normals, images.held_out, source)._replace(files=files)
+        both = (*images.normals, *images.held_out)
+        return _numbered(both, Sources(held_out), source)._replace(files=files)
     good = Sources(images)
     if not len(good):
         raise DatasetError("there are no images to learn from; give good ones")

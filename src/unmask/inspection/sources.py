@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from unmask.errors import DatasetError, ImageError
-from unmask.imaging.images import Source, list_images
+from unmask.imaging.images import Source
+from unmask.imaging.listing import gather
 
 GIVE = "give a folder, paths, Pillow images, arrays (h, w, 3) or tensors (3, h, w)"
 
@@ -48,15 +50,19 @@ class Sources(Sequence[Source]):
         return (self[i] for i in range(len(self)))
 
 
-def files_in(images: Any) -> Any:
+def files_in(images: Any, *, recursive: bool = True) -> Any:
     """The image files of a folder, or the one file, where a path came; other images as they are.
+
+    Args:
+        images: what a user gave.
+        recursive: whether images in folders inside the folder count.
 
     Raises:
         DatasetError: there is no such file or folder.
     """
     if not isinstance(images, str | Path):
         return images
-    return [images] if Path(images).is_file() else list_images(images, recursive=True)
+    return list(gather([images], recursive=recursive).files)
 
 
 def as_source(image: Any) -> Source:
@@ -64,8 +70,12 @@ def as_source(image: Any) -> Source:
 
     Raises:
         ImageError: it is of another kind. Pairs of an image and a label are refused: what is labelled may be a defect.
+            Pipes, sockets and devices are refused before they are opened, for that may never end.
     """
-    if isinstance(image, str | Path | bytes | Image.Image | np.ndarray):
+    if isinstance(image, str | Path):
+        _check_file(Path(image))
+        return image
+    if isinstance(image, bytes | Image.Image | np.ndarray):
         return image
     if isinstance(image, tuple | list | dict):
         raise ImageError(f"an item is a {type(image).__name__} and not an image; give images alone, without labels")
@@ -77,6 +87,15 @@ def as_source(image: Any) -> Source:
             )
         return array.transpose(1, 2, 0) if array.ndim == 3 else array
     raise ImageError(f"an image of type {type(image).__name__} cannot be read; {GIVE}")
+
+
+def _check_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # whoever opens it says why
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ImageError(f"{path}: a pipe, socket or device and not a file; give an image file, or its bytes")
 
 
 def _is_batch(array: np.ndarray) -> bool:
