@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unmask.errors import DatasetError, ImageError
+from unmask.errors import ImageError
 from unmask.imaging import images
 
 

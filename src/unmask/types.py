@@ -23,7 +23,7 @@ class Skip(StrEnum):
 
     UNREADABLE = "unreadable"
     BROKEN_LINK = "broken link"
-    LOOP = "link back to a folder above it"
+    LOOP = "link in a circle"
     TWICE = "the same file twice"
     COPY = "copy of another image"
     SPECIAL = "special file"

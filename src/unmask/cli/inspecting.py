@@ -67,11 +67,22 @@ def inspect(
         _print_skipped(listing, images)
     else:
         typer.echo(_summary(counts))
+    if code := _exit_code(counts, listing, fail_on_anomaly=fail_on_anomaly):
+        raise typer.Exit(code)
+
+
+def _exit_code(counts: Counter[str], listing: Listing, *, fail_on_anomaly: bool) -> int:
+    """The exit code, after a note where something has no verdict."""
+    from unmask.types import Skip
+
+    unreadable = [one.path for one in listing.skipped if one.reason == Skip.UNREADABLE]
+    if unreadable:
+        note(f"Note: {len(unreadable)} files or folders cannot be opened, such as {unreadable[0]}; they are not judged")
     if counts["failed"]:
         note(f"Note: {counts['failed']} of {counts.total()} images could not be judged; they have no verdict")
-        raise typer.Exit(NOT_JUDGED)
-    if fail_on_anomaly and counts["anomalous"]:
-        raise typer.Exit(ANOMALOUS)
+    if counts["failed"] or unreadable:
+        return NOT_JUDGED
+    return ANOMALOUS if fail_on_anomaly and counts["anomalous"] else 0
 
 
 def _printed(

@@ -11,7 +11,7 @@ from unmask.types import Skip, SkippedFile
 MOST_REASONS, MOST_SUFFIXES, MOST_LETTERS = 6, 4, 12
 PLURALS = {
     Skip.BROKEN_LINK: "broken links",
-    Skip.LOOP: "links back to folders above them",
+    Skip.LOOP: "links in circles",
     Skip.COPY: "copies of other images",
     Skip.SPECIAL: "special files",
     Skip.THUMBNAIL: "thumbnails",

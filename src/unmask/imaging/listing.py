@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -178,8 +179,8 @@ class _Walk:
         try:
             mode = link.stat().st_mode
         except OSError as error:
-            cause = Skip.UNREADABLE if isinstance(error, PermissionError) else Skip.BROKEN_LINK
-            self.skipped.append(SkippedFile(link, why or cause))
+            causes = {errno.ELOOP: Skip.LOOP, errno.EACCES: Skip.UNREADABLE, errno.EPERM: Skip.UNREADABLE}
+            self.skipped.append(SkippedFile(link, why or causes.get(error.errno or 0, Skip.BROKEN_LINK)))
             return
         if stat.S_ISDIR(mode):
             self._links.append((link, why))

@@ -23,6 +23,7 @@ from unmask.datasets.layouts.real_iad import real_iad
 from unmask.datasets.layouts.trees import Tree, plain
 from unmask.datasets.layouts.visa import visa_1cls, visa_csv, visa_tree
 from unmask.errors import DatasetError
+from unmask.imaging.accounting import sentence
 
 
 def manifest(tree: Tree) -> Inventory | None:
@@ -73,4 +74,7 @@ def recognise(tree: Tree) -> Inventory:
     if inside:
         several = f"{root} holds several data sets ({abbreviated(inside)})"
         raise DatasetError(f"{several}; give one, such as {root / inside[0]}")
+    if tree.listing.skipped and not tree.listing.files:
+        found = sentence(tree.listing.seen, tree.listing.skipped)
+        raise DatasetError(f"{root}: no images in it. {found}; give a folder of good images, or a data set")
     raise DatasetError(f"{root}: no layout recognised (or the folder is empty); known are {KNOWN}")

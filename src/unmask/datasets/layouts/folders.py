@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unmask.datasets.inventory import Inventory, abbreviated
-from unmask.datasets.layouts.trees import GOOD, PARTS, Tree, is_bad, plain, several, train_and_test
+from unmask.datasets.layouts.trees import PARTS, Tree, is_bad, is_good, plain, several, train_and_test
 from unmask.types import Sample
 
 
@@ -29,7 +29,7 @@ def good_and_bad(tree: Tree) -> Inventory | None:
     good/001.png                              or ok, normal
     bad/001.png, bad/<kind>/001.png           or ng, ko, defect, anomaly, ...
     """
-    good = tree.matching(GOOD)
+    good = tree.matching(is_good)
     if not good:
         return None
     normals = tree.good_images(good)

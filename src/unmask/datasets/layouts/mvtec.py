@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
-from unmask.datasets.layouts.trees import GOOD, Masks, Tree, is_good, plain, several, train_and_test
+from unmask.datasets.layouts.trees import Masks, Tree, is_good, plain, several, train_and_test
 from unmask.datasets.masks import saturations
 from unmask.types import Sample
 
@@ -23,7 +23,7 @@ def mvtec(tree: Tree) -> Inventory | None:
 
     https://www.mvtec.com/company/research/datasets/mvtec-ad
     """
-    return train_and_test("MPDD" if tree.root.resolve().name in MPDD_OBJECTS else "MVTec AD", tree, "good")
+    return train_and_test("MPDD" if tree.root.resolve().name in MPDD_OBJECTS else "MVTec AD", tree, None)
 
 
 def mvtec_ad_2(tree: Tree) -> Inventory | None:
@@ -93,8 +93,8 @@ def mvtec_loco(tree: Tree) -> Inventory | None:
     found = tree.kinds(tree.matching("test"))
     masks = Masks(tree, tree.matching("ground truth"), found)
     samples = [Sample(image, not is_good(kind), kind, masks.inside(folder, image)) for kind, folder, image in found]
-    trains = tree.matching("train", GOOD)
-    if not tree.matching("train", "good") or not any(sample.masks for sample in samples):
+    trains = tree.matching("train", is_good)
+    if not trains or not any(sample.masks for sample in samples):
         return None
     config = tree.root / "defects_config.json"
     return Inventory(
@@ -102,7 +102,7 @@ def mvtec_loco(tree: Tree) -> Inventory | None:
         root=trains[0],
         normals=tree.good_images(trains),
         test=saturations(samples, config) if config.is_file() else tuple(samples),
-        held_out=tree.good_images(tree.matching("validation", GOOD)),
+        held_out=tree.good_images(tree.matching("validation", is_good)),
         masks=masks.files,
         warnings=several(trains)
         if config.is_file()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
@@ -33,8 +33,8 @@ DEFECT_WORDS = BAD | frozenset(
             "holes",
         ),
         *("stain", "stains", "stained", "contamination", "broken", "damage", "damaged", "missing", "scrap", "bent"),
-        *("burr", "burrs", "chip", "chips", "chipped", "rust", "corrosion", "tear", "torn", "flaw", "flaws", "error"),
-        *("errors", "wrong", "deformed", "deformation", "misplaced", "nogood", "outlier", "outliers"),
+        *("burr", "burrs", "chipped", "rust", "corrosion", "tear", "torn", "flaw", "flaws"),
+        *("wrong", "deformed", "deformation", "misplaced", "nogood", "outlier", "outliers"),
     )
 )
 MASKS = frozenset(
@@ -103,17 +103,20 @@ class Tree:
         """List the images of folders of good images, but not those in folders inside that are named like defects."""
         return tuple(path for folder in folders for path in self.photographs(folder, good=True))
 
-    def matching(self, *names: str | Collection[str], start: Path | None = None) -> list[Path]:
+    def matching(self, *names: str | Callable[[str], bool]) -> list[Path]:
         """Find folders by a path below the root; case and outer spaces of their names do not count.
 
         Args:
-            names: of the folders on the way, in lower case; each is a name, or some of which any will do.
-            start: where the path begins; None = the root.
+            names: of the folders on the way, as `plain` writes them, or what says whether a name will do.
         """
-        found = [self.root if start is None else start]
+        found = [self.root]
         for name in names:
-            wanted = {name} if isinstance(name, str) else set(name)
-            found = [inside for folder in found for inside in self.folders(folder) if plain(inside.name) in wanted]
+            found = [
+                inside
+                for folder in found
+                for inside in self.folders(folder)
+                if (plain(inside.name) == name if isinstance(name, str) else name(inside.name))
+            ]
         return sorted(found, key=lambda one: (plain(one.name), one))
 
     def kinds(self, folders: Iterable[Path], inside: str = "") -> list[tuple[str, Path, Path]]:
@@ -158,7 +161,7 @@ def like_defects(name: str) -> bool:
 
 
 def train_and_test(
-    layout: str, tree: Tree, good: str, test: Sequence[Path] | None = None, truth: Sequence[Path] | None = None
+    layout: str, tree: Tree, good: str | None, test: Sequence[Path] | None = None, truth: Sequence[Path] | None = None
 ) -> Inventory | None:
     """Take the tree train/good/, test/<kind>/ and ground_truth/<kind>/<stem>_mask.png, or <stem> with any suffix.
 
@@ -167,17 +170,22 @@ def train_and_test(
     Args:
         layout: its name.
         tree: of the data set.
-        good: the name of the folder of good images; None is returned where there is none.
+        good: the name of a folder of good images in train/; None = any that no other layout asks for. Where there is
+            none, None is returned.
         test: folders of kinds; None = those named test.
         truth: folders of masks; None = those named ground_truth.
     """
-    if not tree.matching("train", good):
+    trains = tree.matching("train", is_good)
+    asked = [folder for folder in trains if plain(folder.name) == good]
+    if good is None:
+        asked = [folder for folder in trains if plain(folder.name) not in ("ok", "normal")]
+    if not asked:
         return None
-    trains = sorted(tree.matching("train", GOOD), key=lambda one: plain(one.name) != good)
+    trains.sort(key=lambda one: one != asked[0])
     found = tree.kinds(tree.matching("test") if test is None else test)
     masks = Masks(tree, tree.matching("ground truth") if truth is None else truth, found)
     samples = [Sample(image, not is_good(kind), kind, masks.of(folder, image)) for kind, folder, image in found]
-    held_out = tree.good_images(tree.matching("validation", GOOD))
+    held_out = tree.good_images(tree.matching("validation", is_good))
     normals, warnings = tree.good_images(trains), several(trains)
     return Inventory(layout, trains[0], normals, tuple(samples), held_out, masks.files, warnings=warnings)
 
