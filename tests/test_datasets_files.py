@@ -162,7 +162,9 @@ def test_parts_of_a_data_set_are_not_taken_for_photographs(tmp_path):
 
 def test_a_folder_without_images_says_what_was_seen(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DatasetError, match=r"no images in it\. Saw 1 file: used 0, skipped 1 \(1 not an image \(\.txt\)\)"):
+    with pytest.raises(
+        DatasetError, match=r"no images in it\. Saw 1 file: used 0, skipped 1 \(1 not an image \(\.txt\)\)"
+    ):
         datasets.load(tmp_path)
 
 

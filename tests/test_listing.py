@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +42,9 @@ def test_an_image_is_one_by_its_content(tmp_path):
     for name in ("photo.dat", "nosuffix", "x.PNG", "b.jfif", "c.jpe", "d.txt", "e.png.bak"):
         write(tmp_path / name, picture)
     for name in ("notes.txt", "table.csv", "empty", "GIF notes", "P5.md"):
-        write(tmp_path / name, {"empty": b"", "GIF notes": b"GIF files are large", "P5.md": b"P5: a list"}.get(name, b"x"))
+        write(
+            tmp_path / name, {"empty": b"", "GIF notes": b"GIF files are large", "P5.md": b"P5: a list"}.get(name, b"x")
+        )
     names, reasons = found(tmp_path)
     assert names == sorted(["a.png", "photo.dat", "nosuffix", "x.PNG", "b.jfif", "c.jpe", "d.txt", "e.png.bak"])
     assert set(reasons.values()) == {Skip.NOT_IMAGE}
@@ -163,15 +166,13 @@ def test_a_file_counts_once_however_often_it_is_given(tmp_path):
     assert listed.seen == 6
 
 
-def test_what_is_no_file_is_not_opened(tmp_path):
+def test_what_is_no_file_is_not_opened(tmp_path, monkeypatch):
     put(tmp_path / "a.png")
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "endless.png").symlink_to("/dev/zero")
     with socket.socket(socket.AF_UNIX) as one:
-        here = os.getcwd()
-        os.chdir(tmp_path)  # the name of a socket may have 100 letters
+        monkeypatch.chdir(tmp_path)  # the name of a socket may have 100 letters
         one.bind("s.png")
-        os.chdir(here)
     names, reasons = found(tmp_path)
     assert names == ["a.png"]
     assert reasons == dict.fromkeys(("pipe.png", "endless.png", "s.png"), Skip.SPECIAL)
@@ -184,7 +185,7 @@ def test_what_cannot_be_opened_is_told(tmp_path, monkeypatch):
     scandir, open_file = os.scandir, os.open
 
     def refuse(name):
-        if os.path.basename(name) in ("closed", "secret.dat"):
+        if Path(name).name in ("closed", "secret.dat"):
             raise PermissionError(13, "Permission denied", str(name))
 
     monkeypatch.setattr(os, "scandir", lambda path: refuse(path) or scandir(path))
@@ -201,8 +202,6 @@ def test_names_that_are_not_utf_8(tmp_path):
 
 
 def skipped(reason, *names):
-    from pathlib import Path
-
     return [SkippedFile(Path(name), reason) for name in names]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,24 +40,19 @@ def sizes_of(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
 
 
 def _check_masks(inventory: Inventory, used: set[Path], sizes: dict[Path, tuple[int, int]]) -> None:
-    top = os.path.commonpath([path.parent for path in (*inventory.normals, *sizes)])
-
-    def name(path: Path) -> str:
-        return os.path.relpath(path, top)
-
-    orphans = [name(path) for path in inventory.masks if path not in used]
+    orphans = [path for path in inventory.masks if path not in used]
     if orphans:
         raise DatasetError(f"{len(orphans)} masks have no test image: {abbreviated(orphans)}; remove or rename them")
-    bare = [name(sample.path) for sample in inventory.test if sample.anomalous and not sample.masks]
+    bare = [sample.path for sample in inventory.test if sample.anomalous and not sample.masks]
     if used and bare:
         raise DatasetError(
             f"{len(bare)} defective images have no mask while others have: {abbreviated(bare)}; add theirs"
         )
     unequal = [
-        f"{name(mask)} {sizes[mask][0]} x {sizes[mask][1]} for an image {sizes[path][0]} x {sizes[path][1]}"
-        for path, masks in ((sample.path, sample.masks) for sample in inventory.test)
-        for mask in masks
-        if sizes[mask] != sizes[path]
+        f"{mask} {sizes[mask][0]} x {sizes[mask][1]} for an image {sizes[sample.path][0]} x {sizes[sample.path][1]}"
+        for sample in inventory.test
+        for mask in sample.masks
+        if sizes[mask] != sizes[sample.path]
     ]
     if unequal:
         raise DatasetError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -48,16 +47,8 @@ class Inventory:
         return unicodedata.normalize("NFC", Path(os.path.relpath(path, self.root)).as_posix())
 
 
-def abbreviated(items: Iterable[object], limit: int = 10, letters: int = 160) -> str:
-    """Join items with commas on one line and count those beyond `limit`, or beyond so many letters.
-
-    The first is always shown; of one that is longer than that by itself, the beginning and the end are.
-    """
-    texts = [re.sub(r"[\x00-\x1f\x7f]", "?", str(item)) for item in items]
-    shown: list[str] = []
-    for text in texts[:limit]:
-        if shown and sum(map(len, shown)) + len(text) > letters:
-            break
-        shown.append(text if len(text) <= letters else f"{text[: letters // 2]}...{text[-letters // 2 :]}")
-    rest = f" ... and {len(texts) - len(shown)} more" if len(texts) > len(shown) else ""
-    return ", ".join(shown) + rest
+def abbreviated(items: Iterable[object], limit: int = 10) -> str:
+    """Join items with commas on one line and count those beyond `limit`."""
+    texts = [str(item) for item in items]
+    rest = f" ... and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + rest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,12 +69,8 @@ def as_source(image: Any) -> Source:
 
     Raises:
         ImageError: it is of another kind. Pairs of an image and a label are refused: what is labelled may be a defect.
-            Pipes, sockets and devices are refused before they are opened, for that may never end.
     """
-    if isinstance(image, str | Path):
-        _check_file(Path(image))
-        return image
-    if isinstance(image, bytes | Image.Image | np.ndarray):
+    if isinstance(image, str | Path | bytes | Image.Image | np.ndarray):
         return image
     if isinstance(image, tuple | list | dict):
         raise ImageError(f"an item is a {type(image).__name__} and not an image; give images alone, without labels")
@@ -87,15 +82,6 @@ def as_source(image: Any) -> Source:
             )
         return array.transpose(1, 2, 0) if array.ndim == 3 else array
     raise ImageError(f"an image of type {type(image).__name__} cannot be read; {GIVE}")
-
-
-def _check_file(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return  # whoever opens it says why
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise ImageError(f"{path}: a pipe, socket or device and not a file; give an image file, or its bytes")
 
 
 def _is_batch(array: np.ndarray) -> bool:

@@ -216,8 +216,10 @@ class Masks:
             for mask in tree.images_under(folder):
                 self._by_place.setdefault((folder, _place(folder, mask), stem_of(mask)), mask)
                 self._by_stem[folder, stem_of(mask)].append(mask)
-                self._by_folder[folder, _place(folder, mask)].append(mask)
-        self.files = tuple(mask for top in tops for mask in tree.images_under(top))
+                if mask.parent != folder:
+                    self._by_folder[folder, _place(folder, mask)].append(mask)
+        nested = set() if tree.recursive else {mask for masks in self._by_folder.values() for mask in masks}
+        self.files = tuple(mask for top in tops for mask in tree.images_under(top) if mask not in nested)
 
     def of(self, folder: Path, image: Path) -> tuple[Path, ...]:
         """The mask of an image in the folder of a kind, or none."""
