@@ -14,6 +14,7 @@ from tiny import FRE, SIZE, as_picture, planted, texture, write_dataset, write_t
 from unmask.benchmark import running
 from unmask.benchmark.results import prints_of, same_files
 from unmask.cli import app as cli
+from unmask.cli import fitting
 from unmask.datasets import load
 from unmask.errors import SettingError
 from unmask.inspection.model_file import facts_of
@@ -89,6 +90,7 @@ def test_nested_folders_can_be_left_out(photos: Path, tmp_path: Path, run: Run) 
     facts = facts_of(tmp_path / "flat.unmask")
     assert facts["files"]["skipped"]["nested folder"] == 4
     assert facts["n_normal"] + facts["n_held_out"] == 20
+    assert len(fitting._good_images(tmp_path / "flat.unmask", facts, None)) == 20, "an export is set by the same images"
     inspector = unmask.fit(photos, recursive=False, detector="fre", settings=FRE, false_alarm_rate=0.5)
     assert inspector.facts["files"] == facts["files"]
     assert len(list(inspector.inspect_many(str(photos)))) == 24

@@ -63,7 +63,7 @@ def fit(
         training = _training(output, progress, run)
         inspector = _fitted(split, training, {**chosen, **reading, "false_alarm_rate": false_alarm_rate})
     if is_main_process():
-        inspector.facts["folder"] = _nearby(source, output)
+        inspector.facts |= {"folder": _nearby(source, output), "recursive": recursive}
         inspector.save(output)
         shutil.rmtree(training.checkpoints or "", ignore_errors=True)
         _report_fit(inspector, output)
@@ -170,7 +170,7 @@ def _good_images(model: Path, facts: dict[str, Any], images: Path | None) -> Seq
         return _normals(images)
     near = facts.get("folder")
     if near is not None and (model.parent / near).exists():
-        return _normals(model.parent / near)
+        return _normals(model.parent / near, recursive=facts.get("recursive", True))
     note(
         "Note: the folder of the fit is not near the model file, so no verdicts are compared, and the export is not "
         "taken in place of the model. Give --images GOOD to compare them."
@@ -178,13 +178,13 @@ def _good_images(model: Path, facts: dict[str, Any], images: Path | None) -> Seq
     return ()
 
 
-def _normals(folder: Path) -> Sequence[Path]:
+def _normals(folder: Path, *, recursive: bool = True) -> Sequence[Path]:
     """Good images alone: of a data set, those that are neither defects nor test images."""
     from unmask.datasets import load
 
     if folder.is_file() and folder.suffix.lower() != ".csv":
         return image_files([folder]).files
-    split = load(folder)
+    split = load(folder, recursive=recursive)
     return (*split.normals, *split.held_out)
 
 

@@ -24,14 +24,17 @@ IMAGE_SUFFIXES = frozenset(
 
 MODEL_SUFFIXES = frozenset({".unmask", ".onnx"})
 # Names that storage devices and systems give to what they add to folders, in lower case.
-THUMBNAILS = frozenset(
-    (
+SYSTEM_NAMES = {
+    Skip.THUMBNAIL: (
         *("@eadir", ".thumbnails", ".thumbs", ".@__thumb", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db"),
         *("thumbnails", "thumbs", "_thumbnails", "_thumbs"),
-    )
-)
-TRASH = frozenset({"#recycle", "@recycle", "$recycle.bin", "recycler", "recycled", "lost+found", ".trash", ".trashes"})
-HIDDEN = frozenset({"__macosx", "system volume information", "desktop.ini", "#snapshot", "@recently-snapshot"})
+    ),
+    Skip.TRASH: (
+        *("#recycle", "@recycle", "$recycle.bin", "recycler", "recycled", "lost+found", ".trash", ".trashes"),
+    ),
+    Skip.HIDDEN: ("__macosx", "system volume information", "desktop.ini", "#snapshot", "@recently-snapshot"),
+}
+BY_NAME = {name: reason for reason, names in SYSTEM_NAMES.items() for name in names}
 REPORT_FILES = frozenset({"index.html", "results.json"})
 TEXT = re.compile(rb"(?!GIF8|P[1-6f]\s)[\t\n\r -~]{%d}" % HEAD)  # no image begins with 32 letters but these
 OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0)
@@ -199,12 +202,10 @@ class _Walk:
 
 def _by_name(name: str) -> Skip | None:
     """Why a file or folder of such a name is skipped."""
-    lower = name.lower()
-    if lower in THUMBNAILS:
-        return Skip.THUMBNAIL
-    if lower in TRASH or lower.startswith(".trash-"):
-        return Skip.TRASH
-    return Skip.HIDDEN if name.startswith(".") or lower in HIDDEN else None
+    known = BY_NAME.get(name.lower())
+    if known is None and name[0] == ".":
+        return Skip.TRASH if name.lower().startswith(".trash-") else Skip.HIDDEN
+    return known
 
 
 def _by_content(file: str) -> Skip | None:
