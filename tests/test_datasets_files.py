@@ -108,6 +108,13 @@ def test_masks_below_a_kind_do_not_make_it_loco(mvtec):
     assert [int(datasets.read_mask(sample, 4, 6).sum()) for sample in split.test[:3]] == [3, 4, 5]
 
 
+def test_a_kind_of_defect_may_be_named_label(mvtec):
+    put_many(mvtec / "test/label", 2)
+    mark(mvtec / "ground_truth/label/000_mask.png", 3)
+    mark(mvtec / "ground_truth/label/001_mask.png", 3)
+    assert [sample.kind for sample in datasets.load(mvtec).test].count("label") == 2
+
+
 def test_masks_beside_the_images_of_a_kind_are_no_test_images(mvtec):
     mark(mvtec / "test/crack/masks/000.png", 3)
     split = datasets.load(mvtec)

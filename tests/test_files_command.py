@@ -11,7 +11,7 @@ import pytest
 
 import unmask
 from tiny import FRE, SIZE, as_picture, planted, texture, write_dataset, write_textures
-from unmask.benchmark import running
+from unmask.benchmark import running, summary
 from unmask.benchmark.results import prints_of, same_files
 from unmask.cli import app as cli
 from unmask.cli import fitting
@@ -223,3 +223,11 @@ def test_rows_know_their_files_by_contents(tmp_path: Path) -> None:
     assert running._missing([], [row], prints)[1] == [], "it is measured again"
     older = {name: value for name, value in row.items() if name != "contents"}
     assert same_files(older, prints["weave"]), "rows of older versions know names and sizes alone"
+
+
+def test_a_benchmark_says_it() -> None:
+    row = {"dataset": "weave", "files": {"seen": 36, "used": 35, "skipped": {"hidden": 1}}}
+    clean = {"dataset": "part", "files": {"seen": 9, "used": 9, "skipped": {}}}
+    assert list(summary.skipped_files([row, row, clean, {"dataset": "older"}])) == [
+        "weave: Saw 36 files: used 35, skipped 1 (1 hidden)"
+    ]

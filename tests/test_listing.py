@@ -222,6 +222,11 @@ def test_the_sentence():
     assert accounting.listed(3, files[-1:])["skipped"] == [{"path": "b", "reason": "thumbnail"}]
 
 
+def test_endings_that_cannot_be_printed_are_not():
+    line = accounting.sentence(2, skipped(Skip.NOT_IMAGE, "a.\udce9t", "b.x\ny"))
+    assert line == "Saw 2 files: used 0, skipped 2 (2 not images (other))"
+
+
 def test_the_sentence_is_short_whatever_is_skipped():
     files = [one for reason in Skip for one in skipped(reason, *(f"{n}.{chr(97 + n) * 11}" for n in range(9)))]
     line = accounting.sentence(10**6, [*files, *skipped("a reason of a layout", "x")] * 1000)

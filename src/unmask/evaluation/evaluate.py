@@ -88,7 +88,7 @@ def _write_report(
         model={**inspector.facts, "test set": f"{split.name} ({split.layout})"},
         summary=summary,
         photo=inspector.photograph,
-        files=(split.seen, split.skipped),
+        files=(split.seen, split.skipped) if split.seen else None,
     )
 
 

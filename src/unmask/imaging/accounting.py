@@ -74,4 +74,6 @@ def _plural(reason: str, n: int) -> str:
 
 def _ending(one: SkippedFile) -> str:
     suffix = one.path.suffix.lower()
-    return suffix if 1 < len(suffix) <= MOST_LETTERS else "no suffix"
+    if len(suffix) < 2:
+        return "no suffix"
+    return suffix if len(suffix) <= MOST_LETTERS and suffix[1:].isalnum() and suffix.isascii() else "other"

@@ -37,12 +37,8 @@ DEFECT_WORDS = BAD | frozenset(
         *("wrong", "deformed", "deformation", "misplaced", "nogood", "outlier", "outliers"),
     )
 )
-MASKS = frozenset(
-    (
-        *("mask", "masks", "gt", "ground truth", "groundtruth", "label", "labels", "annotation", "annotations"),
-        *("segmentation", "segmentations"),
-    )
-)
+GROUND_TRUTH = frozenset({"mask", "masks", "gt", "ground truth", "groundtruth"})
+MASKS = GROUND_TRUTH | {"label", "labels", "annotation", "annotations", "segmentation", "segmentations"}
 DEFECTIVE = "defective image of the training part"
 PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "eval", "test public"})
 
@@ -125,7 +121,7 @@ class Tree:
             (kind.name.strip(), kind, path)
             for folder in folders
             for kind in self.folders(folder)
-            if plain(kind.name) not in MASKS
+            if plain(kind.name) not in GROUND_TRUTH
             for path in self.photographs(kind / inside)
         ]
 
