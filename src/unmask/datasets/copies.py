@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory, abbreviated
+from unmask.types import Skip
 
 
 def count_once(inventory: Inventory) -> Inventory:
@@ -35,6 +36,7 @@ def count_once(inventory: Inventory) -> Inventory:
             *_copied(inventory, first_of, len(good)),
             *_leaked([path for path in test if path in leaked]),
         ),
+        unused={**inventory.unused, **dict.fromkeys(first_of, Skip.COPY)},
     )
 
 
