@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
+from unmask.datasets.labels import meaning
 from unmask.datasets.layouts.trees import folders, images_in, is_good, kinds, train_and_test
 from unmask.types import Sample
-
-BAD_NAMES = ("bad", "ng", "ko", "defect", "defective", "anomaly", "anomalous")
 
 
 def oct2017(root: Path) -> Inventory | None:
@@ -35,7 +34,7 @@ def good_and_bad(root: Path) -> Inventory | None:
         return None
     bad = []
     for folder in folders(root):
-        if folder.name.lower() in BAD_NAMES:
+        if meaning(folder.name) == "anomalous":
             bad += [(folder.name, path) for path in images_in(folder)] + kinds(folder)
     if not bad:
         return Inventory("a folder of good images", good, images_in(good))

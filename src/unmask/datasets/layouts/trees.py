@@ -6,16 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
+from unmask.datasets.labels import meaning
 from unmask.datasets.masks import is_empty
 from unmask.imaging.images import list_images
 from unmask.types import Sample
 
-GOOD_NAMES = ("good", "ok", "normal")
-
 
 def is_good(kind: str) -> bool:
     """Say whether a folder's name means good images."""
-    return kind.lower() in GOOD_NAMES
+    return meaning(kind) == "good"
 
 
 def folders(root: Path) -> list[Path]:
