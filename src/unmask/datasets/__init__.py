@@ -7,6 +7,11 @@ checks.py      what can be wrong with the files, found from their headers
 copies.py      equal files, which count once
 division.py    which good images are held out, and groups that stay together
 masks.py       ground truth: the only place that opens it
+mask_files.py  mask files to arrays
+marks.py       which pixels of a mask are defective
+drawing.py     outlines of an annotation file to pixels
+ground_truth.py  what can be wrong with masks
+labels.py      which words mean good, and which a defect
 summary.py     what a data set holds, counted
 """
 
@@ -68,8 +73,7 @@ def load(path: str | Path, *, held_out_share: float = 0.2, seed: int = 0, groups
     if not 0 < held_out_share < 1:
         raise SettingError(f"held_out_share is {held_out_share}, wanted a share between 0 and 1, such as 0.2")
     root = Path(path)
-    inventory = recognise(root)
-    check(inventory)
+    inventory = check(recognise(root))
     return _divided(root, with_test_normals(grouped(count_once(inventory), groups)), held_out_share, seed)
 
 
@@ -102,7 +106,8 @@ def fingerprint(split: Split) -> str:
     rows = [("train", path) for path in (*split.normals, *split.held_out)]
     for sample in split.test:
         label = "bad" if sample.anomalous else "good"
-        rows += [(f"test {label} {sample.kind}", sample.path), *(("mask", mask) for mask in sample.masks)]
+        rows.append((f"test {label} {sample.kind}", sample.path))
+        rows += [("mask", mask if isinstance(mask, Path) else mask.file) for mask in sample.masks]
     base = os.path.commonpath([path.parent for _, path in rows])
     try:
         lines = sorted(f"{role}|{Path(os.path.relpath(p, base)).as_posix()}|{p.stat().st_size}" for role, p in rows)

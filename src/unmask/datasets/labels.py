@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from unmask.datasets.inventory import abbreviated
+from unmask.datasets.wording import listed, shortened
 from unmask.errors import DatasetError
 
 Meaning = Literal["good", "anomalous"]
@@ -106,14 +106,14 @@ def told(labels: Iterable[str], found: Mapping[str, Meaning | None]) -> tuple[st
     """
     counts = Counter(labels)
     kinds = [f"{shortened(label)} ({count})" for label, count in counts.items() if found[label] is None]
-    lines = [f"labels taken as kinds of defect: {abbreviated(kinds, 6)}"] if kinds else []
+    lines = [f"labels taken as kinds of defect: {listed(kinds, 200)}"] if kinds else []
     numbers_and_truths = [
         f"{shortened(label)} ({count}) as {'good' if found[label] == 'good' else 'defective'}"
         for label, count in counts.items()
         if found[label] is not None and meaning(label) is None
     ]
     if numbers_and_truths:
-        lines.append(f"labels taken: {abbreviated(numbers_and_truths, 6)}")
+        lines.append(f"labels taken: {listed(numbers_and_truths, 200)}")
     return tuple(lines)
 
 
@@ -128,12 +128,6 @@ def plain(word: str) -> str:
     """Write a word without case, dots and outer spaces, and with single spaces for hyphens and underscores."""
     folded = unicodedata.normalize("NFKC", word).casefold().replace(".", "")
     return re.sub(r"[\s_-]+", " ", folded).strip()
-
-
-def shortened(text: str, limit: int = 24) -> str:
-    """Cut a text for a message, and keep it on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
 def _check_one_scale(words: Mapping[str, str], truths: Mapping[str, bool], where: str) -> None:

@@ -1,0 +1,59 @@
+"""Outlines to pixels: polygons and runs, as annotation files hold them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool
+
+from unmask.datasets.wording import placed
+from unmask.errors import DatasetError
+from unmask.types import Outlines
+
+
+def drawn(outlines: Outlines, w: int, h: int) -> Bool[np.ndarray, "h w"]:
+    """Draw the union of all outlines at w x h pixels; a pixel is inside where its centre is.
+
+    Raises:
+        DatasetError: runs do not fill the image that was annotated.
+    """
+    width, height = outlines.size
+    inside = np.zeros((h, w), bool)
+    for polygon in outlines.polygons:
+        corners = np.array(polygon, np.float64).reshape(-1, 2) * (w / width, h / height)
+        inside |= _polygon(corners, w, h)
+    for runs in outlines.runs:
+        inside |= scaled(_region(runs, outlines), w, h)
+    return inside
+
+
+def _polygon(corners: np.ndarray, w: int, h: int) -> Bool[np.ndarray, "h w"]:
+    """Fill a polygon of (n, 2) corners: each row changes between outside and inside where it crosses an edge."""
+    changes = np.zeros((h, w + 1), np.int64)
+    ends = np.roll(corners, -1, axis=0)
+    for (x0, y0), (x1, y1) in zip(corners, ends, strict=True):
+        top, bottom = np.clip(np.ceil(np.array([min(y0, y1), max(y0, y1)]) - 0.5), 0, h).astype(int)
+        rows = np.arange(top, bottom)
+        if len(rows):
+            x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+            np.add.at(changes, (rows, np.clip(np.ceil(x - 0.5), 0, w).astype(int)), 1)
+    return np.asarray(np.cumsum(changes[:, :w], axis=1) % 2 == 1)
+
+
+def _region(runs: tuple[int, ...], outlines: Outlines) -> Bool[np.ndarray, "_ _"]:
+    width, height = outlines.size
+    if sum(runs) != width * height:
+        raise DatasetError(
+            f"{placed(outlines.file)}: a region's runs make {sum(runs)} pixels, wanted {width} x {height}; export again"
+        )
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(width, height).T
+
+
+def scaled(mask: Bool[np.ndarray, "_h _w"], w: int, h: int) -> Bool[np.ndarray, "h w"]:
+    """Bring a mask to w x h pixels by the nearest of its pixels."""
+    if mask.shape == (h, w):
+        return mask
+    rows = ((np.arange(h) + 0.5) * mask.shape[0] / h).astype(int)
+    columns = ((np.arange(w) + 0.5) * mask.shape[1] / w).astype(int)
+    found: np.ndarray = mask[rows[:, None], columns]
+    return found
