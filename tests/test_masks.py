@@ -129,7 +129,8 @@ def test_a_lossy_mask_that_was_saved_as_png(quality, tmp_path):
         *((grey(value, np.float32), {}) for value in (0.5, 1.0, 255.0)),
         (np.clip(np.asarray(drawn_softly(), np.float32) / 255, 0, 1), {}),
         (colours(WHITE).astype(np.uint16) * 257, {"photometric": "rgb"}),
-        (SHAPE, {"photometric": "minisblack"}),
+        (SHAPE, {}),
+        (grey(2**32 - 1, np.uint32), {}),
         (grey(1, np.uint8), {"compression": "zlib"}),
         (255 - GREY, {"photometric": "miniswhite"}),
     ],
@@ -137,6 +138,27 @@ def test_a_lossy_mask_that_was_saved_as_png(quality, tmp_path):
 def test_a_tiff_mask(values, options, tmp_path):
     tifffile.imwrite(tmp_path / "mask.tif", values, **options)
     assert area(tmp_path / "mask.tif") == pytest.approx(400, abs=4)
+
+
+@pytest.mark.parametrize(("suffix", "area_of_defect"), [(".gif", 400), (".pgm", 400), (".jp2", 400)])
+def test_formats_that_photographs_seldom_have(suffix, area_of_defect, tmp_path):
+    assert area(save(GREY, tmp_path / f"mask{suffix}")) == pytest.approx(area_of_defect, abs=4)
+
+
+def test_pages(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "mask.tif") as tiff:
+        tiff.write(GREY[::8, ::8], subfiletype=1)
+        tiff.write(GREY)
+    assert area(tmp_path / "mask.tif") == 400
+    tifffile.imwrite(tmp_path / "mask.tif", np.stack([GREY] * 3), photometric="minisblack")
+    with pytest.raises(DatasetError, match="3 pages: save each mask as a file"):
+        area(tmp_path / "mask.tif")
+
+
+@pytest.mark.parametrize("values", [SHAPE.astype(np.complex64), np.where(SHAPE, np.nan, 0).astype(np.float32)])
+def test_numbers_that_are_no_mask(values, tmp_path):
+    tifffile.imwrite(tmp_path / "mask.tif", values)
+    assert "mask.tif: the mask" in failure(tmp_path / "mask.tif")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +197,7 @@ def test_empty_and_full_masks(tmp_path):
     full = np.ones_like(SHAPE)
     for number in (1, 255):
         assert area(save((full * number).astype(np.uint8), tmp_path / "full.png")) == full.size
+    assert area(save(colours(RED, RED), tmp_path / "full.png")) == full.size
     assert area(save(full.astype(np.uint8) * 255, tmp_path / "full.jpg")) == full.size
     for name in ("empty.png", "empty.jpg", "empty.webp", "empty.tif"):
         assert area(save((~full).astype(np.uint8), tmp_path / name)) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool
+from PIL import Image
 
 from unmask.datasets.wording import placed
 from unmask.errors import DatasetError
@@ -53,7 +54,4 @@ def scaled(mask: Bool[np.ndarray, "_h _w"], w: int, h: int) -> Bool[np.ndarray, 
     """Bring a mask to w x h pixels by the nearest of its pixels."""
     if mask.shape == (h, w):
         return mask
-    rows = ((np.arange(h) + 0.5) * mask.shape[0] / h).astype(int)
-    columns = ((np.arange(w) + 0.5) * mask.shape[1] / w).astype(int)
-    found: np.ndarray = mask[rows[:, None], columns]
-    return found
+    return np.array(Image.fromarray(mask).resize((w, h), Image.Resampling.NEAREST))

@@ -66,8 +66,10 @@ def _of_colours(colours: Shaped[np.ndarray, "h w 3"], *, lossy: bool) -> Marks:
         marks = _of_values(brightest, lossy=lossy)
         void = (colours == np.array(VOID_COLOUR)).all(axis=2)
         return _without_void(marks, void) if void.any() else marks
-    background = _border_colour(colours)
-    return _of_values(np.abs(colours.astype(np.int64) - background).max(axis=2), lossy=lossy)
+    distance = np.abs(colours.astype(np.int64) - _border_colour(colours)).max(axis=2)
+    if distance.max() <= NEAR:  # a single colour that is not black
+        return Marks(np.ones(distance.shape, bool))
+    return _of_values(distance, lossy=lossy)
 
 
 def _border_colour(colours: Shaped[np.ndarray, "h w 3"]) -> Integer[np.ndarray, " 3"]:

@@ -14,11 +14,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unmask.datasets.wording import placed, shortened
 from unmask.errors import DatasetError, UnmaskError
-from unmask.imaging.decoding import FORMATS, TIFF_STARTS
 from unmask.imaging.images import pixels_of
 
 ORIENTATION = 0x0112  # the tag of EXIF
 DEEP_COLOUR = {b"\x10\x02", b"\x10\x04", b"\x10\x06"}  # bits and kind in the header of a PNG that Pillow cuts to 8 bits
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000")  # as Pillow calls them
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SUBFILE, SOFTWARE, SAMPLE_FORMAT, BITS = 254, 305, 339, 258  # tags of TIFF
+UNSIGNED, REDUCED = 1, 1
 LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
 
 
@@ -40,11 +43,15 @@ def mask_pixels(path: Path) -> tuple[Shaped[np.ndarray, "h w *c"], bool]:
             return pixels, False
         try:
             with Image.open(path, formats=FORMATS) as image:
-                pixels, lossy = _of_image(image), _is_lossy(image.format, head)
+                _choose_page(image)
+                lossy = _is_lossy(image.format, head)
+                pixels = _of_tiff(path) if _is_for_tifffile(image) else _of_image(image)
         except UnidentifiedImageError:
             if head[:4] not in TIFF_STARTS:
                 raise
             pixels, lossy = _of_tiff(path), False
+        if pixels.dtype.kind not in "uif":
+            raise ValueError(f"numbers of the kind {pixels.dtype}")
         if pixels.size == 0 or (pixels.dtype.kind == "f" and not np.isfinite(pixels).all()):
             raise DatasetError(f"{placed(path)}: the mask holds NaN or infinite values; write 0 where nothing is wrong")
         return pixels, lossy
@@ -85,6 +92,35 @@ def _failing_as(path: Path) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or ("no image of a known kind" if known else str(error))
         text = shortened(str(reason), 60) or type(error).__name__
         raise DatasetError(f"{placed(path)}: the mask cannot be read ({text}); replace the file") from error
+
+
+def _choose_page(image: Image.Image) -> None:
+    """Go to the one page that is no reduced copy.
+
+    Raises:
+        ValueError: there are several pages of equal standing.
+    """
+    count = int(getattr(image, "n_frames", 1))
+    if count == 1:
+        return
+    full = []
+    for number in range(count):
+        image.seek(number)
+        tags: Any = getattr(image, "tag_v2", {})
+        if not int(tags.get(SUBFILE, 0)) & REDUCED:
+            full.append(number)
+    if len(full) > 1:
+        raise ValueError(f"{len(full)} pages: save each mask as a file")
+    image.seek(full[0] if full else 0)
+
+
+def _is_for_tifffile(image: Image.Image) -> bool:
+    """Say whether Pillow would misread a TIFF: it signs 32-bit numbers, and shows tifffile's True as black."""
+    tags: Any = getattr(image, "tag_v2", None)
+    if image.format != "TIFF" or tags is None:
+        return False
+    unsigned = image.mode == "I" and tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED and tags.get(BITS) == (32,)
+    return bool(unsigned or (image.mode == "1" and str(tags.get(SOFTWARE, "")).startswith("tifffile")))
 
 
 def _of_image(image: Image.Image) -> Shaped[np.ndarray, "h w *c"]:
