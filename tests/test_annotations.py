@@ -204,6 +204,16 @@ def test_datumaro(tmp_path, mark, area, media):
     assert areas(split) == {"6.png": area, "7.png": area}
 
 
+def test_datumaro_without_names_of_files(tmp_path):
+    pictures(tmp_path / "images", *NAMES)
+    file = datumaro(tmp_path, {"7.png": [{"type": "label", "label_id": 1}]})
+    content = json.loads(file.read_text())
+    for item in content["items"]:
+        del item["image"]
+    write(file, content)
+    assert kinds(datasets.load(tmp_path)) == {"7.png": "Anomalous"}
+
+
 def test_what_contradicts_itself_is_refused(tmp_path):
     pictures(tmp_path / "images", *NAMES)
     coco(tmp_path, NAMES, [("0.png", "scratch", {"bbox": [1, 1, 9, 9]}), ("0.png", "good", {})])

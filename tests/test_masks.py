@@ -247,6 +247,7 @@ def test_masks_are_turned_as_their_photographs(suffix, orientation, tmp_path):
     masks = [turned_by(orientation, np.dstack([GREY] * 3), tmp_path / f"mask{suffix}")]
     if orientation >= 5:
         masks.append(save(GREY, tmp_path / "as_in_the_file.png"))
+        masks.append(save(GREY.repeat(2, 0).repeat(2, 1), tmp_path / "as_in_the_file_and_larger.png"))
     masks.append(save(seen.astype(np.uint8) * 255, tmp_path / "upright.png"))
     for mask in masks:
         found = datasets.read_mask(Sample(photo, True, "dent", (mask,)), *seen.shape)

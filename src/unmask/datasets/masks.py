@@ -68,7 +68,7 @@ def is_empty(mask: Path) -> bool:
 
 def is_turned_alike(mask: tuple[int, int], photograph: tuple[int, int], path: Path) -> bool:
     """Say whether a mask of (width, height) was drawn on its photograph as it lies in the file, not upright."""
-    return mask != photograph and mask == photograph[::-1] and orientation_of(path) >= 5
+    return not fits(mask, photograph) and fits(mask, photograph[::-1]) and orientation_of(path) >= 5
 
 
 def fits(mask: tuple[int, int], photograph: tuple[int, int]) -> bool:
@@ -121,7 +121,8 @@ def _fitted(mask: Mask, photograph: Path, size: tuple[int, int] | None) -> Marks
     if size is None or (w, h) == size:
         return marks
     if is_turned_alike((w, h), size, photograph):
-        return marks._replace(defective=turned(marks.defective, orientation_of(photograph)))
+        marks = marks._replace(defective=turned(marks.defective, orientation_of(photograph)))
+        return marks._replace(defective=scaled(marks.defective, *size))
     if not fits((w, h), size):
         raise DatasetError(f"{placed(mask)}: {w} x {h} for an image {size[0]} x {size[1]}; resize it")
     return marks._replace(defective=scaled(marks.defective, *size))
@@ -135,7 +136,7 @@ def _marks(mask: Path) -> Marks:
 def _drawn(mask: Outlines, photograph: Path, size: tuple[int, int]) -> Marks:
     """Draw outlines on the photograph, or on it as it lies in the file where that is what was annotated."""
     if is_turned_alike(mask.size, size, photograph):
-        return Marks(turned(drawn(mask, *mask.size), orientation_of(photograph)))
+        return Marks(turned(drawn(mask, *size[::-1]), orientation_of(photograph)))
     if not fits(mask.size, size):
         w, h = mask.size
         raise DatasetError(

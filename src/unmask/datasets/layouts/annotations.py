@@ -15,6 +15,7 @@ from unmask.errors import DatasetError
 from unmask.types import Outlines, Sample
 
 MOST_PIXELS = 2**28
+SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".bmp", ".tif")  # where a file gives the name of an image without one
 FAR = 1e6  # pixels: no corner lies farther out
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels."""
@@ -102,7 +103,8 @@ def found(file: Path, names: Iterable[str], places: Sequence[Path]) -> list[Path
     missing = []
     for name in names:
         inside = name.replace("\\", "/")
-        candidates = (place / part for part in (inside, inside.rpartition("/")[2]) for place in places)
+        parts = [part + suffix for part in (inside, inside.rpartition("/")[2]) for suffix in SUFFIXES]
+        candidates = (place / part for part in parts for place in places)
         path = next((path for path in candidates if _is_file(path)), None)
         if path is None:
             missing.append(inside)
