@@ -6,22 +6,17 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from unmask.datasets.wording import placed
-from unmask.errors import DatasetError
 from unmask.types import Outlines
 
 
 def drawn(outlines: Outlines, w: int, h: int) -> Bool[np.ndarray, "h w"]:
-    """Draw the union of all outlines at w x h pixels; a pixel is inside where its centre is.
-
-    Raises:
-        DatasetError: runs do not fill the image that was annotated.
-    """
+    """Draw the union of all outlines at w x h pixels; a pixel is inside where its centre is."""
     width, height = outlines.size
     inside = np.zeros((h, w), bool)
     for polygon in outlines.polygons:
         corners = np.array(polygon, np.float64).reshape(-1, 2) * (w / width, h / height)
-        inside |= _polygon(corners, w, h)
+        top, bottom = _rows(corners[:, 1], h)
+        inside[top:bottom] |= _polygon(corners - (0, top), w, bottom - top)
     for runs in outlines.runs:
         inside |= scaled(_region(runs, outlines), w, h)
     return inside
@@ -32,7 +27,7 @@ def _polygon(corners: np.ndarray, w: int, h: int) -> Bool[np.ndarray, "h w"]:
     changes = np.zeros((h, w + 1), np.int64)
     ends = np.roll(corners, -1, axis=0)
     for (x0, y0), (x1, y1) in zip(corners, ends, strict=True):
-        top, bottom = np.clip(np.ceil(np.array([min(y0, y1), max(y0, y1)]) - 0.5), 0, h).astype(int)
+        top, bottom = _rows(np.array([y0, y1]), h)
         rows = np.arange(top, bottom)
         if len(rows):
             x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
@@ -40,12 +35,14 @@ def _polygon(corners: np.ndarray, w: int, h: int) -> Bool[np.ndarray, "h w"]:
     return np.asarray(np.cumsum(changes[:, :w], axis=1) % 2 == 1)
 
 
+def _rows(y: np.ndarray, h: int) -> tuple[int, int]:
+    """The first row whose centre lies between the least and the greatest y, and the one after the last."""
+    top, bottom = np.clip(np.ceil(np.array([y.min(), y.max()]) - 0.5), 0, h)
+    return int(top), int(bottom)
+
+
 def _region(runs: tuple[int, ...], outlines: Outlines) -> Bool[np.ndarray, "_ _"]:
     width, height = outlines.size
-    if sum(runs) != width * height:
-        raise DatasetError(
-            f"{placed(outlines.file)}: a region's runs make {sum(runs)} pixels, wanted {width} x {height}; export again"
-        )
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(width, height).T
 
