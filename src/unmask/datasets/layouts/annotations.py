@@ -51,13 +51,17 @@ def inventory_of(layout: str, root: Path, images: Sequence[Annotated]) -> Invent
     set. With one subset only, all defective images are tested, and a share of the good ones.
 
     Raises:
-        DatasetError: an image is annotated both as good and as defective, or listed twice.
+        DatasetError: an image is annotated both as good and as defective, or listed twice, or none is good.
     """
     _check(images)
     subsets = {image.subset for image in images}
     divided = len(subsets) > 1 and "train" in subsets
     tested = "test" if "test" in subsets else "val"
     normals = [image.path for image in images if not image.defect and (not divided or image.subset in ("train", ""))]
+    if not normals:  # no other layout may take these images for good ones
+        raise DatasetError(
+            f"{placed(root)}: {layout}, but no good images to learn from; list images without annotations for training"
+        )
     test = [
         Sample(image.path, image.defect is not None, image.defect or "good", _masks(image))
         for image in images
