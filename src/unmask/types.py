@@ -57,6 +57,27 @@ class SkippedFile:
 
 
 @dataclass(frozen=True)
+class Outlines:
+    """A mask that an annotation file describes, before it is drawn.
+
+    Attributes:
+        file: the annotation file.
+        size: (width, height) in pixels of the image that was annotated.
+        polygons: the corners of each, as x0, y0, x1, y1, ... in pixels from the upper left corner of that image.
+        runs: the lengths of runs of pixels down the columns, in turn outside and inside a region; one tuple a region.
+    """
+
+    file: Path
+    size: tuple[int, int]
+    polygons: tuple[tuple[float, ...], ...] = ()
+    runs: tuple[tuple[int, ...], ...] = ()
+
+
+Mask = Path | Outlines
+"""Where ground truth comes from: the file of a mask, or outlines in an annotation file."""
+
+
+@dataclass(frozen=True)
 class Sample:
     """One image of a test set, with what is known about it.
 
@@ -64,14 +85,14 @@ class Sample:
         path: the image file.
         anomalous: the label; True for any kind of defect.
         kind: the name of its class, such as "good" or "broken_large".
-        masks: ground-truth files, one a defect (MVTec LOCO) or one an image; empty when none exist.
+        masks: ground truth, one a defect (MVTec LOCO) or one an image; empty when none exist.
         saturation: for each mask, the area in pixels at which its overlap counts as full (MVTec LOCO); empty elsewhere.
     """
 
     path: Path
     anomalous: bool
     kind: str
-    masks: tuple[Path, ...] = ()
+    masks: tuple[Mask, ...] = ()
     saturation: tuple[float, ...] = ()
 
 

@@ -109,7 +109,7 @@ def fit(  # noqa: D417 - arguments that belong together share a line
         detector: a name, such as "patchcore+fre", or a detector, such as `PatchCore(coreset=0.1)`, also of your own.
         preset, settings: of the detector that is named, and what replaces some of its settings.
         false_alarm_rate: share of good images that may be flagged, in (0, 1); None = 0.05, or the best possible.
-        held_out_share: share of the images to calibrate on, in (0, 1).
+        held_out_share: of the images, in (0, 1).
         seed, device: random seed; "auto", "cpu", "cuda" or "mps".
         training: how to run, with checkpoints and limits; it takes the place of seed and device.
         resize: of images that are not square: "squash", "fit" or "crop"; see `Tiling`.
@@ -117,17 +117,15 @@ def fit(  # noqa: D417 - arguments that belong together share a line
         region: of interest: x0,y0,x1,y1 in pixels, or the path of a picture whose white part is judged.
         intensity_range: values that become black and white, (0, 4095); None = learned from 16-bit images.
         bands: which become grey (one) or RGB (three), counted from 1: (3, 2, 1); see docs/images.md, as the next two.
-        page: which picture of files that hold several, counted from 1; "all" = each is an image.
-        max_pixels: images with more are refused; None = 100 million.
-        recursive: of a folder: also learn from good images in folders inside its own; see `load_dataset`.
+        page, max_pixels: which picture of several, from 1, or "all"; the most pixels of an image, None = 100 million.
+        recursive: whether folders inside a folder of good images are learned from; see `load_dataset`.
 
     Raises:
         UnmaskError: of a kind that names the cause: bad images, too few of them, an unknown setting, no weights.
     """
     run = _training(training, seed, device)
     made, preset_name = _detector(detector, preset, settings)
-    place = {} if region is None else region_of(region)
-    tiling = Tiling(made.image_size, resize=resize, tile=tile, overlap=overlap, **place)
+    tiling = Tiling(made.image_size, resize, tile, overlap, **({} if region is None else region_of(region)))
     reading = Reading(tiling, ImageOptions.of(intensity_range, bands, page, max_pixels))
     good = _divided(images, held_out, held_out_share, run.seed, recursive=recursive).in_pages(reading.options)
     return _fitted(made, preset_name, good, reading, run, false_alarm_rate)
