@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unmask.errors import DatasetError, ImageError
+from unmask.errors import ImageError
 from unmask.imaging import images
 from unmask.imaging.options import ImageOptions
 
@@ -277,16 +277,6 @@ def test_resize_map_keeps_a_ramp_straight_and_pixel_centres_aligned():
     assert fine.dtype == np.float32
     wanted = np.clip((np.arange(32) + 0.5) / 4 - 0.5, 0, 7)
     np.testing.assert_allclose(fine, np.tile(wanted, (24, 1)), atol=1e-5)
-
-
-def test_list_images(tmp_path):
-    for name in ("b.PNG", "a.jpg", ".hidden.png", "notes.txt", "sub/c.tiff", ".cache/d.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.name for path in images.list_images(tmp_path)] == ["a.jpg", "b.PNG"]
-    assert [path.name for path in images.list_images(tmp_path, recursive=True)] == ["a.jpg", "b.PNG", "c.tiff"]
-    with pytest.raises(DatasetError, match="is not a folder"):
-        images.list_images(tmp_path / "nothing")
 
 
 def test_bytes_and_back():

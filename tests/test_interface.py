@@ -193,7 +193,7 @@ def test_held_out_images_may_be_a_folder(paths: list[Path], inspector: Inspector
     with pytest.warns(UserWarning, match="20 good images are copies"):
         found = unmask.fit(paths[:20], held_out=str(paths[0].parent), **QUICK)
     assert found.facts["n_held_out"] == 20, "those that are learned from do not count"
-    with pytest.raises(DatasetError, match="is not a folder"):
+    with pytest.raises(DatasetError, match="there is no file or folder"):
         inspector.inspect_many("absent")
 
 

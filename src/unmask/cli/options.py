@@ -13,6 +13,10 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="The model file to 
 Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
 
+Recursive = Annotated[
+    bool, typer.Option("--recursive/--no-recursive", help="Use images in folders inside folders too, or skip them.")
+]
+
 # --- what to learn ----------------------------------------------------------------------------------------------------
 
 DetectorName = Annotated[

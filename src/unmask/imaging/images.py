@@ -9,14 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from unmask.errors import DatasetError, ImageError
+from unmask.errors import ImageError
 from unmask.imaging.components import eroded
 from unmask.imaging.decoding import check_size, file_pixels, file_size, pillow_pixels, with_bands
 from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.options import DEFAULTS, ImageOptions
 from unmask.imaging.pixels import Pixels, plain
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 # Dark to bright with lightness rising all the way, so that the map also reads in grey and to the colour-blind.
 HEAT_ANCHORS = np.array(
     [
@@ -96,25 +95,6 @@ def size_of(path: str | Path) -> tuple[int, int]:
         ImageError: the file is missing or no image.
     """
     return file_size(path)
-
-
-def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
-    """List a folder's image files, sorted; hidden files and folders are left out.
-
-    Raises:
-        DatasetError: the folder does not exist.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder; give a folder of images")
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(
-        path
-        for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
 
 
 def resize(image: Float[np.ndarray, "3 _h _w"], h: int, w: int) -> Float[np.ndarray, "3 h w"]:

@@ -122,15 +122,28 @@ class Inspector:
         *,
         on_error: Literal["raise"] = "raise",
         explain: bool = False,
+        recursive: bool = True,
     ) -> Iterator[AnomalyResult]: ...
 
     @overload
     def inspect_many(
-        self, images: Iterable[Any], batch_size: int = BATCH, *, on_error: str, explain: bool = False
+        self,
+        images: Iterable[Any],
+        batch_size: int = BATCH,
+        *,
+        on_error: str,
+        explain: bool = False,
+        recursive: bool = True,
     ) -> Iterator[AnomalyResult | FailedImage]: ...
 
     def inspect_many(
-        self, images: Iterable[Any], batch_size: int = BATCH, *, on_error: str = "raise", explain: bool = False
+        self,
+        images: Iterable[Any],
+        batch_size: int = BATCH,
+        *,
+        on_error: str = "raise",
+        explain: bool = False,
+        recursive: bool = True,
     ) -> Iterator[Any]:
         """Judge images one after the other; the times in a result are means over its batch.
 
@@ -140,6 +153,7 @@ class Inspector:
             on_error: of an image that cannot be judged: "raise" its error, or "record" it as a `FailedImage` in its
                 place and go on.
             explain: see `inspect`.
+            recursive: of a folder: also judge images in folders inside it.
 
         Raises:
             ImageError: an image cannot be judged, and on_error is "raise".
@@ -150,7 +164,7 @@ class Inspector:
             raise SettingError(f"on_error={on_error!r} is unknown; give {' or '.join(ON_ERROR)}")
         if batch_size < 1:
             raise SettingError(f"batch_size={batch_size} is out of range; give 1 or more")
-        return self._judged(files_in(images), batch_size, on_error, explain)
+        return self._judged(files_in(images, recursive=recursive), batch_size, on_error, explain)
 
     def _judged(
         self, images: Iterable[Any], batch: int, on_error: str, explain: bool

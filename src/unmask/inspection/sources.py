@@ -12,7 +12,8 @@ from PIL import Image
 
 from unmask.errors import DatasetError, ImageError
 from unmask.imaging.decoding import page_count
-from unmask.imaging.images import Source, list_images
+from unmask.imaging.images import Source
+from unmask.imaging.listing import gather
 from unmask.imaging.options import ALL, ImageOptions
 
 GIVE = "give a folder, paths, Pillow images, arrays (h, w, 3) or tensors (3, h, w)"
@@ -64,15 +65,19 @@ class Sources(Sequence[Source]):
         return (self[i] for i in range(len(self)))
 
 
-def files_in(images: Any) -> Any:
+def files_in(images: Any, *, recursive: bool = True) -> Any:
     """The image files of a folder, or the one file, where a path came; other images as they are.
+
+    Args:
+        images: what a user gave.
+        recursive: whether images in folders inside the folder count.
 
     Raises:
         DatasetError: there is no such file or folder.
     """
     if not isinstance(images, str | Path):
         return images
-    return [images] if Path(images).is_file() else list_images(images, recursive=True)
+    return list(gather([images], recursive=recursive).files)
 
 
 def in_pages(images: Iterable[Any], options: ImageOptions) -> Iterator[Any]:

@@ -67,9 +67,10 @@ def save(inspector: Inspector, path: Path) -> None:
 
     Raises:
         ModelFileError: the place cannot be written.
-        SettingError: its backend is not torch.
+        SettingError: its backend is not torch, or the name is that of an export, a picture or a table.
     """
     detector = detector_of(inspector.backend)
+    model_file.check_model_name(path)
     facts = {**inspector.facts, **judged_by(inspector)}
     facts["self_test"] = self_test.answers(inspector.backend.predict, inspector.tiling.size)
     model_file.write(path, facts, {key: value.numpy() for key, value in detector.learned().items()})
