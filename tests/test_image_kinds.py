@@ -5,6 +5,7 @@ import struct
 import sys
 import warnings
 import zlib
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -573,12 +574,52 @@ def test_kinds_that_need_more_or_are_not_read(monkeypatch):
 
 
 def test_compressions_that_need_more(monkeypatch):
-    from tifffile import _imagecodecs
+    def lacking(*_, **__):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
 
+    if find_spec("imagecodecs") is not None:
+        monkeypatch.setattr(tifffile.TiffPage, "asarray", lacking)
     content = raw_tiff(zlib.compress(C16.tobytes()), 7, 6, 16, 3, 2, compression=5)
-    monkeypatch.setattr(tifffile.tifffile, "imagecodecs", _imagecodecs)
     refused(content, r"16-bit TIFF with LZW compression needs more decoders; run: pip install 'unmask\[codecs\]'")
     refused(raw_tiff(b"", 7, 6, 16, 3, 2, compression=34933), "compression 34933 is not read; save it as grey or RGB")
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "lerc", "jpeg2000"])
+@pytest.mark.parametrize("predictor", [None, True])
+def test_what_more_decoders_read_is_right(compression, predictor):
+    pytest.importorskip("imagecodecs")
+    if predictor and compression in ("lerc", "jpeg2000"):
+        pytest.skip("there is none")
+    how = {"compression": compression, "predictor": predictor}
+    for array, full in ((G8, 255), (C8, 255), (G16, FULL), (C16, FULL)):
+        kind = RGB if array.ndim == 3 else GREY
+        same(tiff(array, **how, **kind), array, full)
+        if compression not in ("jpeg2000", "lerc"):
+            same(tiff(array, byteorder=">", **how, **kind), array, full)
+            floats = (array / full).astype(np.float32)
+            same(tiff(floats, **how, **kind), floats, 1)
+    if compression == "jpeg2000":  # tifffile exchanges their bytes
+        refused(tiff(G16, byteorder=">", **how, **GREY), "is not read")
+
+
+def test_deep_jpeg_and_jpeg_2000_are_right_with_more_decoders():
+    imagecodecs = pytest.importorskip("imagecodecs")
+    ramp = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
+    same(imagecodecs.jpeg8_encode(ramp, level=98, bitspersample=12), ramp, 4095, tolerance=0.002)
+    same(imagecodecs.jpeg8_encode(ramp * 16, lossless=True, bitspersample=16), ramp * 16, FULL)
+    same(imagecodecs.jpeg8_encode(C8, lossless=True, bitspersample=8), C8)
+    same(imagecodecs.jpeg2k_encode(ramp, level=0, bitspersample=12), ramp, 4095)
+    for array, full in ((C8, 255), (C16, FULL), (G16, FULL)):
+        same(imagecodecs.jpeg2k_encode(array, level=0), array, full)
+
+
+def test_heic_is_read_upright_with_more_decoders():
+    heif = pytest.importorskip("pillow_heif")
+    smooth = np.tile(np.linspace(0, 255, 64).astype(np.uint8)[:, None], (1, 128, 3)).reshape(64, 128, 3)
+    picture, file = heif.from_pillow(Image.fromarray(smooth)), io.BytesIO()
+    picture.info["exif"] = exif(6)
+    picture.save(file, quality=95)
+    same(file.getvalue(), np.rot90(smooth, -1), tolerance=0.05)
 
 
 def test_long_names_are_shortened(tmp_path):

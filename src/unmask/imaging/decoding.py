@@ -15,12 +15,12 @@ from unmask.errors import ImageError
 from unmask.imaging.codecs import heif
 from unmask.imaging.colour import deep_in_srgb
 from unmask.imaging.formats import HEAD, File, Kind, kind_of
-from unmask.imaging.jpeg import header_of, jpeg_values
+from unmask.imaging.jpeg import header_in, header_of, jpeg_values
 from unmask.imaging.jpeg2000 import deep_jpeg2000
 from unmask.imaging.options import ALL, DEFAULTS, ImageOptions
 from unmask.imaging.pillow import loaded, opened, orientation_of, upright
 from unmask.imaging.pixels import Pixels, plain
-from unmask.imaging.png import DEEP, Png, deep_png, is_short, opened_png, png_of, with_key
+from unmask.imaging.png import DEEP, Png, deep_png, is_short, opened_png, png_of, png_size, with_key
 from unmask.imaging.pnm import pnm_of, pnm_values
 from unmask.imaging.tiff import orientation_of_page, tiff_pixels
 from unmask.imaging.tiff_pages import opened_tiff, pictures_of
@@ -76,11 +76,11 @@ def file_size(path: str | Path) -> tuple[int, int]:
                 page = pictures_of(tiff, name)[0].page
                 size, turned = (int(page.imagewidth), int(page.imagelength)), orientation_of_page(page) >= 5
         elif kind.name == "JPEG":
-            header = header_of(file.read())
+            header = header_in(file)
             size, turned = (header.width, header.height), orientation_of(header.exif) >= 5
         elif kind.name == "PNG":
-            png = png_of(file.read())
-            size, turned = (png.width, png.height), orientation_of(png.exif) >= 5
+            width, height, exif = png_size(file)
+            size, turned = (width, height), orientation_of(exif) >= 5
         else:
             image = _other(kind, file, name)
             size, turned = image.size, orientation_of(image.info.get("exif")) >= 5

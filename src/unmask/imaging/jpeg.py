@@ -17,11 +17,13 @@ from PIL import Image, JpegImagePlugin
 
 from unmask.errors import ImageError
 from unmask.imaging.codecs import imagecodecs
+from unmask.imaging.formats import File
 
 SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the markers that begin a frame header
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 SCAN, END, EXIF, PROFILE = 0xDA, 0xD9, 0xE1, 0xE2
 MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # others than escaped values and restart markers
+USUAL_HEADER = 1 << 16  # bytes that mostly hold all that comes before the data
 PADDING = 16  # bytes before the end marker that some cameras leave there; lost data leaves more
 LOSS = re.compile("Corrupt JPEG data|Inconsistent progression|Invalid SOS")
 EXTRA = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
@@ -69,6 +71,17 @@ def header_of(content: bytes) -> Header:
         raise ValueError("its header is damaged")
     bits, height, width, components = struct.unpack(">BHHB", sizes)
     return Header(width, height, bits, components, frame, exif, b"".join(parts[number] for number in sorted(parts)))
+
+
+def header_in(file: File) -> Header:
+    """Read the header of a JPEG file, and of the file little more.
+
+    Raises:
+        ValueError: it has none.
+    """
+    start = file.read(USUAL_HEADER)
+    is_whole = any(marker == SCAN for marker, _ in _segments(start))
+    return header_of(start if is_whole else start + file.read())
 
 
 def jpeg_values(content: bytes, header: Header, name: str) -> tuple[np.ndarray | Image.Image, str]:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import PngImagePlugin
 
+from unmask.imaging.formats import File
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 ANIMATION = (b"acTL", b"fcTL", b"fdAT")
@@ -91,6 +93,26 @@ def png_of(content: bytes) -> Png:
     key = struct.unpack(f">{len(transparent) // 2}H", transparent[: len(transparent) // 2 * 2]) or None
     kind = (bits, bits * SAMPLES.get(colour, 1), colour == 3, interlace == 1)
     return Png(b"".join(kept), width, height, *kind, pages, found.get(b"eXIf", b""), _profile(found), key, damage)
+
+
+def png_size(file: File) -> tuple[int, int, bytes]:
+    """Width and height in pixels, and the EXIF block, of a PNG file whose data are skipped.
+
+    Raises:
+        ValueError: its header is damaged.
+    """
+    file.seek(len(SIGNATURE))
+    header, exif = b"", b""
+    while len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        if name in (b"IHDR", b"eXIf"):
+            content = file.read(length)
+            header, exif = (content, exif) if name == b"IHDR" else (header, content)
+            length = 0
+        file.seek(length + 4, io.SEEK_CUR)
+    if len(header) != 13:
+        raise ValueError("its header is damaged")
+    return (*struct.unpack(">II", header[:8]), exif)
 
 
 def opened_png(png: Png, page: int = 1) -> PngImagePlugin.PngImageFile:
