@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from trees import put, put_many, write_mvtec
+from trees import mark, put, put_many, write_mvtec
 from unmask.cli.app import app
 
 
@@ -14,7 +14,7 @@ def mvtec(tmp_path):
     root = write_mvtec(tmp_path / "bottle")
     put(root / "train/good/large.png", size=(30, 20))
     put_many(root / "test/dent", 1)
-    put(root / "ground_truth/dent/000_mask.png", value=255)
+    mark(root / "ground_truth/dent/000_mask.png", 9)
     (root / "train/good/copy.png").write_bytes((root / "train/good/001.png").read_bytes())
     return root
 

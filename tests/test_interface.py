@@ -178,7 +178,7 @@ def test_each_tile_that_is_learned_from_is_made_once(paths: list[Path], monkeypa
         return real(image, h, w)
 
     settings = Tiling(16, tile=32, mask=region_of(str(paths[0]))["mask"])
-    checked = check_images(paths[:2], settings, None, Training())
+    checked = check_images(paths[:2], Reading(settings), Training())
     images = TrainingImages(paths[:2], range(2), Reading(settings), checked)
     corners = settings.corners(*checked.sizes[0])
     expected = [list(split(Reading(settings).decode(path), settings)) for path in paths[:2]]

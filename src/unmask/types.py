@@ -57,6 +57,27 @@ class SkippedFile:
 
 
 @dataclass(frozen=True)
+class Outlines:
+    """A mask that an annotation file describes, before it is drawn.
+
+    Attributes:
+        file: the annotation file.
+        size: (width, height) in pixels of the image that was annotated.
+        polygons: the corners of each, as x0, y0, x1, y1, ... in pixels from the upper left corner of that image.
+        runs: the lengths of runs of pixels down the columns, in turn outside and inside a region; one tuple a region.
+    """
+
+    file: Path
+    size: tuple[int, int]
+    polygons: tuple[tuple[float, ...], ...] = ()
+    runs: tuple[tuple[int, ...], ...] = ()
+
+
+Mask = Path | Outlines
+"""Where ground truth comes from: the file of a mask, or outlines in an annotation file."""
+
+
+@dataclass(frozen=True)
 class Sample:
     """One image of a test set, with what is known about it.
 
@@ -64,14 +85,14 @@ class Sample:
         path: the image file.
         anomalous: the label; True for any kind of defect.
         kind: the name of its class, such as "good" or "broken_large".
-        masks: ground-truth files, one a defect (MVTec LOCO) or one an image; empty when none exist.
+        masks: ground truth, one a defect (MVTec LOCO) or one an image; empty when none exist.
         saturation: for each mask, the area in pixels at which its overlap counts as full (MVTec LOCO); empty elsewhere.
     """
 
     path: Path
     anomalous: bool
     kind: str
-    masks: tuple[Path, ...] = ()
+    masks: tuple[Mask, ...] = ()
     saturation: tuple[float, ...] = ()
 
 
@@ -197,6 +218,7 @@ class AnomalyResult:
         path: where the image came from, when it came from a file.
         explanation: the steps that led to the map, in order; empty if not asked for, or if the detector has none.
         notes: what to know about this image before its verdict is trusted, one line each.
+        page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
     """
 
     score: float
@@ -211,6 +233,7 @@ class AnomalyResult:
     path: Path | None = None
     explanation: tuple[Frame, ...] = ()
     notes: tuple[str, ...] = ()
+    page: int | None = None
 
     @property
     def error(self) -> None:
@@ -222,6 +245,7 @@ class AnomalyResult:
         return {
             "version": RESULT_VERSION,
             "path": None if self.path is None else str(self.path),
+            "page": self.page,
             "error": None,
             "score": self.score,
             "threshold": self.threshold,
@@ -240,16 +264,19 @@ class FailedImage:
     Attributes:
         error: why, in one line.
         path: where the image came from, when it came from a file.
+        page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
     """
 
     error: str
     path: Path | None = None
+    page: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the names of `AnomalyResult.to_dict`; there is no score and no verdict."""
         return {
             "version": RESULT_VERSION,
             "path": None if self.path is None else str(self.path),
+            "page": self.page,
             "error": self.error,
             "score": None,
             "threshold": None,

@@ -41,6 +41,9 @@ def fit(
     overlap: opt.Overlap = 0.25,
     region: opt.Region = None,
     intensity_range: opt.Intensity = None,
+    bands: opt.Bands = None,
+    page: opt.Page = None,
+    max_pixels: opt.MaxPixels = None,
     max_memory: opt.MaxMemory = None,
     scratch: opt.Scratch = None,
     recursive: opt.Recursive = True,
@@ -53,6 +56,7 @@ def fit(
     check_model_name(output)
     check_writable(output)
     reading = _reading({"resize": resize, "tile": tile, "overlap": overlap, "region": region}, intensity_range)
+    reading |= _image_options({"bands": bands, "page": page, "max_pixels": max_pixels})
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
     run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}
     run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
@@ -128,6 +132,14 @@ def _reading(options: dict[str, Any], intensity_range: str | None) -> dict[str, 
         return options
     given = IntensityRange.parse(intensity_range)
     return {**options, "intensity_range": (given.low, given.high)}
+
+
+def _image_options(options: dict[str, Any]) -> dict[str, Any]:
+    """How files of several bands or pictures are read; wrong options are refused before any image is looked at."""
+    from unmask.imaging.options import ImageOptions
+
+    ImageOptions.of(**options)
+    return options
 
 
 def _nearby(source: Path, output: Path) -> str | None:

@@ -40,6 +40,8 @@ def inspect(
         bool,
         typer.Option("--strict", help="Stop at the first image that cannot be judged, with exit code 2 and no report."),
     ] = False,
+    page: opt.Page = None,
+    max_pixels: opt.MaxPixels = None,
     recursive: opt.Recursive = True,
     backend: opt.Backend = "auto",
     device: opt.Device = "auto",
@@ -54,7 +56,8 @@ def inspect(
 
     note(f"{sentence(listing.seen, listing.skipped)}.")
 
-    inspector = load(model, backend="torch" if explain and backend == "auto" else backend, device=device)
+    chosen = "torch" if explain and backend == "auto" else backend
+    inspector = load(model, backend=chosen, device=device, page=page, max_pixels=max_pixels)
     counts: Counter[str] = Counter()
     on_error = "raise" if strict else "record"
     results = _printed(inspector.inspect_many(listing.files, on_error=on_error, explain=explain), counts, as_json)
@@ -110,9 +113,10 @@ def _line(result: AnomalyResult | FailedImage) -> str:
 
     if isinstance(result, FailedImage):
         return f"{'NOT JUDGED':10} {result.error}"
+    page = "" if result.page is None else f", page {result.page}"
     verdict = "ANOMALOUS" if result.is_anomalous else "good"
     place = f"  at {result.regions[0].box}" if result.is_anomalous and result.regions else ""
-    return f"{verdict:10} {result.score:8.2f} (threshold {result.threshold:.2f})  {result.path}{place}"
+    return f"{verdict:10} {result.score:8.2f} (threshold {result.threshold:.2f})  {result.path}{page}{place}"
 
 
 def _summary(counts: Counter[str]) -> str:

@@ -71,4 +71,13 @@ Intensity = Annotated[
         help="Values that become black and white, LOW,HIGH: 0,4095 for 12 bits. Learned from 16-bit images otherwise.",
     ),
 ]
+Bands = Annotated[
+    str | None, typer.Option(help="Bands that become grey (one) or RGB (three), counted from 1, such as 3,2,1.")
+]
+Page = Annotated[
+    str | None, typer.Option(help="Picture to take from files of several, counted from 1; or all: each is an image.")
+]
+MaxPixels = Annotated[
+    float | None, typer.Option(help="Refuse images with more pixels than this: 100 million unless it is given.")
+]
 Backend = Annotated[str, typer.Option(help="What computes: auto, torch, onnx or openvino.")]

@@ -9,6 +9,11 @@ accounting.py  every file used, or skipped with its reason
 contents.py    what tells two states of a data set's files apart
 division.py    which good images are held out, and groups that stay together
 masks.py       ground truth: the only place that opens it
+mask_files.py  mask files to arrays
+marks.py       which pixels of a mask are defective
+drawing.py     outlines of an annotation file to pixels
+ground_truth.py  what can be wrong with masks
+labels.py      which words mean good, and which a defect
 summary.py     what a data set holds, counted
 """
 
@@ -79,8 +84,7 @@ def load(
         raise DatasetError(f"{root}: no such folder or manifest; give the data set's folder")
     tree = Tree(root, recursive=recursive)
     inventory = recognise(tree)
-    check(inventory)
-    inventory = grouped(count_once(inventory), groups)
+    inventory = grouped(count_once(check(inventory)), groups)
     return _accounted(_divided(root, with_test_normals(inventory), held_out_share, seed), tree, inventory)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory, abbreviated
-from unmask.datasets.layouts.trees import MASKS, Tree, like_defects, plain
+from unmask.datasets.labels import plain
+from unmask.datasets.layouts.trees import MASKS, Tree, like_defects
 from unmask.types import Skip, SkippedFile
 
 
@@ -46,7 +47,7 @@ def defect_warnings(skipped: Iterable[SkippedFile]) -> tuple[str, ...]:
 
 
 def _used(inventory: Inventory) -> set[Path]:
-    masks = {mask for sample in inventory.test for mask in sample.masks}
+    masks = {mask for sample in inventory.test for mask in sample.masks if isinstance(mask, Path)}
     return {*inventory.normals, *inventory.held_out, *(sample.path for sample in inventory.test), *masks}
 
 

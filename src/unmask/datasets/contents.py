@@ -36,7 +36,8 @@ def _hash(split: Split, state: Callable[[Path], str]) -> str:
     rows = [("train", path) for path in (*split.normals, *split.held_out)]
     for sample in split.test:
         label = "bad" if sample.anomalous else "good"
-        rows += [(f"test {label} {sample.kind}", sample.path), *(("mask", mask) for mask in sample.masks)]
+        rows.append((f"test {label} {sample.kind}", sample.path))
+        rows += [("mask", mask if isinstance(mask, Path) else mask.file) for mask in sample.masks]
     base = os.path.commonpath([path.parent for _, path in rows])
     try:
         lines = sorted(f"{role}|{_name(path, base)}|{state(path)}" for role, path in rows)

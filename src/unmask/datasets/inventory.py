@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unmask.types import Sample
+from unmask.types import Mask, Sample
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Inventory:
         normals: the good images.
         test: the labelled images, each with its masks.
         held_out: good images that the authors of the data set hold out themselves.
-        masks: every mask file, so that a mask without an image is noticed.
+        masks: every mask, so that a mask without an image is noticed.
         groups: the group of an image (a patient, a lot, a burst), where the data set names one.
         draws_test_normals: the data set has no good test images of its own, so some of `normals` become its test set's.
         warnings: what a user should know, one line each.
@@ -33,7 +33,7 @@ class Inventory:
     normals: tuple[Path, ...]
     test: tuple[Sample, ...] = ()
     held_out: tuple[Path, ...] = ()
-    masks: tuple[Path, ...] = ()
+    masks: tuple[Mask, ...] = ()
     groups: Mapping[Path, str] = field(default_factory=dict)
     draws_test_normals: bool = False
     warnings: tuple[str, ...] = ()

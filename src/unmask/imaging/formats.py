@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import NamedTuple
 
+File = io.BufferedReader | io.BytesIO
 HEAD = 32  # bytes that are enough to know a kind
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
-from unmask.datasets.layouts.trees import DEFECTIVE, Tree, by_mask, defective_in_training, good_samples
+from unmask.datasets.layouts.trees import Tree, by_mask, defective_in_training, good_samples, not_learned_from
 
 
 def dagm(tree: Tree) -> Inventory | None:
@@ -31,7 +31,7 @@ def dagm(tree: Tree) -> Inventory | None:
         test=(*good_samples(good), *defective),
         masks=tree.images_in(test / "Label"),
         warnings=defective_in_training(len(unused)),
-        unused={path: DEFECTIVE for sample in unused for path in (sample.path, *sample.masks)},
+        unused=not_learned_from(unused),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unmask.datasets.inventory import Inventory, abbreviated
-from unmask.datasets.layouts.trees import PARTS, Tree, is_bad, is_good, plain, several, train_and_test
+from unmask.datasets.labels import plain
+from unmask.datasets.layouts.trees import PARTS, Tree, is_bad, is_good, several, train_and_test
 from unmask.types import Sample
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory, abbreviated
-from unmask.datasets.layouts.trees import DEFECTIVE, Tree, by_mask, defective_in_training, good_samples
+from unmask.datasets.layouts.trees import Tree, by_mask, defective_in_training, good_samples, not_learned_from
 
 NO_MASK = "image without a mask"
 
@@ -65,7 +65,7 @@ def kolektor_sdd2(tree: Tree) -> Inventory | None:
             **_empty_masks(train, normals),
             **_empty_masks(test, good),
             **dict.fromkeys((*lonely, *lonely_test), NO_MASK),
-            **{path: DEFECTIVE for sample in unused for path in (sample.path, *sample.masks)},
+            **not_learned_from(unused),
         },
     )
 

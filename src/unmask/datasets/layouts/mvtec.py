@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
-from unmask.datasets.layouts.trees import Masks, Tree, is_good, plain, several, train_and_test
+from unmask.datasets.labels import plain
+from unmask.datasets.layouts.trees import Masks, Tree, is_good, several, train_and_test
 from unmask.datasets.masks import saturations
 from unmask.types import Sample
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from unmask.datasets.inventory import Inventory
 from unmask.datasets.layouts.trees import DEFECTIVE, Tree, defective_in_training
+from unmask.datasets.wording import placed
 from unmask.errors import DatasetError
 from unmask.types import Sample
 
@@ -47,7 +48,9 @@ def real_iad(tree: Tree) -> Inventory | None:
     if root.is_file() and root.suffix.lower() == ".json":
         table = _read(root)
         if table is None:
-            raise DatasetError(f"{root}: not a JSON file of Real-IAD (meta, train, test); give one, or a CSV manifest")
+            raise DatasetError(
+                f"{placed(root)}: not a JSON file of Real-IAD, COCO or Datumaro; give one, or a CSV manifest"
+            )
         return _inventory(table, _folder_of_images(root, table))
     if root.is_dir():
         for file in _files_beside(root.resolve()):
@@ -72,7 +75,7 @@ def _read(file: Path) -> Table | None:
         meta, train, test = content["meta"], content["train"], content["test"]
         fits = all({"image_path", "anomaly_class"} <= row.keys() for row in (*train, *test))
         prefix, good = str(meta.get("prefix") or file.stem), str(meta.get("normal_class") or "OK")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return Table(prefix, good, train, test) if train and fits else None
 

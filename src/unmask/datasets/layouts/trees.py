@@ -9,32 +9,22 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
+from unmask.datasets.labels import BAD_WORDS, FAILED_WORDS, meaning, plain
 from unmask.datasets.masks import is_empty
 from unmask.imaging.listing import Listing, walk
 from unmask.types import Sample
 
-GOOD = frozenset({"good", "ok", "normal"})
-BAD = frozenset({"bad", "ng", "ko", "nok", "defect", "defects", "defective", "anomaly", "anomalies", "anomalous"})
 # Words in the names of folders whose images nobody means to learn from as good ones.
-DEFECT_WORDS = BAD | frozenset(
-    (
-        *("nio", "abnormal", "fail", "failed", "failure", "fault", "faults", "faulty", "reject", "rejects", "rejected"),
-        *(
-            "scratch",
-            "scratches",
-            "scratched",
-            "crack",
-            "cracks",
-            "cracked",
-            "dent",
-            "dents",
-            "dented",
-            "hole",
-            "holes",
-        ),
-        *("stain", "stains", "stained", "contamination", "broken", "damage", "damaged", "missing", "scrap", "bent"),
-        *("burr", "burrs", "chipped", "rust", "corrosion", "tear", "torn", "flaw", "flaws"),
-        *("wrong", "deformed", "deformation", "misplaced", "nogood", "outlier", "outliers"),
+DEFECT_WORDS = (
+    BAD_WORDS
+    | FAILED_WORDS
+    | frozenset(
+        (
+            *("fault", "faults", "rejects", "scratch", "scratches", "scratched", "crack", "cracks", "cracked", "dent"),
+            *("dents", "dented", "hole", "holes", "stain", "stains", "stained", "contamination", "broken", "damage"),
+            *("missing", "scrap", "bent", "burr", "burrs", "chipped", "rust", "corrosion", "tear", "torn", "flaw"),
+            *("flaws", "wrong", "deformed", "deformation", "misplaced", "nogood", "outliers"),
+        )
     )
 )
 GROUND_TRUTH = frozenset({"mask", "masks", "gt", "ground truth", "groundtruth"})
@@ -126,11 +116,6 @@ class Tree:
         ]
 
 
-def plain(name: str) -> str:
-    """Write a folder's name without case and outer spaces, with single spaces for hyphens and underscores."""
-    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip()
-
-
 def stem_of(path: Path) -> str:
     """Name a file without its suffix, the same on systems that write accents in one character and in two."""
     return unicodedata.normalize("NFC", path.stem)
@@ -138,12 +123,12 @@ def stem_of(path: Path) -> str:
 
 def is_good(kind: str) -> bool:
     """Say whether a folder's name means good images."""
-    return plain(kind) in GOOD
+    return meaning(kind) == "good"
 
 
 def is_bad(kind: str) -> bool:
     """Say whether a folder's name means bad images, of whatever kind."""
-    return plain(kind) in BAD or plain(kind) in ("not good", "not ok", "no good")
+    return meaning(kind) == "anomalous"
 
 
 def like_defects(name: str) -> bool:
@@ -267,6 +252,12 @@ def several(good: Sequence[Path]) -> tuple[str, ...]:
     """Tell that there are several folders of good images, where there are."""
     names = " and ".join(folder.name for folder in good)
     return (f"{names} are all folders of good images, and all are used",) if len(good) > 1 else ()
+
+
+def not_learned_from(samples: Iterable[Sample]) -> dict[Path, str]:
+    """Give the reason why defective images of a training part, and their masks, are not used."""
+    paths = (path for sample in samples for path in (sample.path, *sample.masks) if isinstance(path, Path))
+    return dict.fromkeys(paths, DEFECTIVE)
 
 
 def defective_in_training(count: int) -> tuple[str, ...]:
