@@ -144,7 +144,9 @@ def test_folders_named_like_defects_are_not_learned_from(tmp_path, folder):
     assert any("named like defects are not learned from" in line and folder in line for line in split.warnings)
 
 
-@pytest.mark.parametrize("folder", ["defect-free", "no defects", "without_scratches", "day 2", "screws", "goodness"])
+@pytest.mark.parametrize(
+    "folder", ["defect-free", "pos1", "Pos_2", "no defects", "without_scratches", "day 2", "screws", "goodness"]
+)
 def test_other_folders_are(tmp_path, folder):
     put_many(tmp_path / folder, 4)
     assert len(used(datasets.load(tmp_path))) == 4

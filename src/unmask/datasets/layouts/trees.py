@@ -16,8 +16,7 @@ from unmask.types import Sample
 
 # Words in the names of folders whose images nobody means to learn from as good ones.
 DEFECT_WORDS = (
-    BAD_WORDS
-    | FAILED_WORDS
+    (BAD_WORDS | FAILED_WORDS) - {"pos", "positive"}  # pos1 and pos2 are positions of a camera
     | frozenset(
         (
             *("fault", "faults", "rejects", "scratch", "scratches", "scratched", "crack", "cracks", "cracked", "dent"),
