@@ -35,6 +35,7 @@ def test_a_data_set_as_json(mvtec):
         "test_anomalous": {"crack": 3, "dent": 1},
         "masks": 4,
         "image_sizes": {"smallest": [6, 4], "largest": [30, 20], "most_common": [6, 4], "distinct": 2},
+        "files": {"seen": 22, "used": 21, "skipped": {"copy of another image": 1}},
         "warnings": ["1 of 12 good images are copies of others and do not count: copy.png (as 001.png)"],
     }
     assert before == sorted((path, path.stat().st_mtime_ns) for path in mvtec.rglob("*"))

@@ -7,6 +7,7 @@ is in [0, 1]; a higher score is more anomalous.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,44 @@ from jaxtyping import Bool, Float, UInt8
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Skip(StrEnum):
+    """Why a file is skipped. A layout of data sets may have reasons of its own, such as "depth image"."""
+
+    UNREADABLE = "unreadable"
+    BROKEN_LINK = "broken link"
+    LOOP = "link in a circle"
+    TWICE = "the same file twice"
+    COPY = "copy of another image"
+    SPECIAL = "special file"
+    HIDDEN = "hidden"
+    THUMBNAIL = "thumbnail"
+    TRASH = "deleted file"
+    REPORT = "part of a report"
+    MODEL = "model file"
+    NOT_IMAGE = "not an image"
+    NESTED = "nested folder"
+    DEFECTS = "folder named like defects"
+    MASK = "mask"
+    UNUSED = "no part of the layout"
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file, or a folder that cannot be opened, that was seen and not used.
+
+    Attributes:
+        path: of the file.
+        reason: one of `Skip`, or what a layout of data sets says.
+    """
+
+    path: Path
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with the names of `AnomalyResult.to_dict`; there is no score and no verdict."""
+        return {**FailedImage("", self.path).to_dict(), "error": None, "skipped": str(self.reason)}
 
 
 @dataclass(frozen=True)
@@ -69,6 +108,8 @@ class Split:
         test: labelled images; only the benchmark opens them.
         has_masks: whether pixel metrics can be computed.
         warnings: one line each, for the user.
+        seen: how many files lie in its folder, or are named by its table.
+        skipped: those of them that nothing is done with.
     """
 
     name: str
@@ -78,6 +119,8 @@ class Split:
     test: tuple[Sample, ...] = ()
     has_masks: bool = False
     warnings: tuple[str, ...] = ()
+    seen: int = 0
+    skipped: tuple[SkippedFile, ...] = ()
 
 
 class Prediction(NamedTuple):
@@ -175,6 +218,7 @@ class AnomalyResult:
         path: where the image came from, when it came from a file.
         explanation: the steps that led to the map, in order; empty if not asked for, or if the detector has none.
         notes: what to know about this image before its verdict is trusted, one line each.
+        page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
     """
 
     score: float
@@ -189,6 +233,7 @@ class AnomalyResult:
     path: Path | None = None
     explanation: tuple[Frame, ...] = ()
     notes: tuple[str, ...] = ()
+    page: int | None = None
 
     @property
     def error(self) -> None:
@@ -200,6 +245,7 @@ class AnomalyResult:
         return {
             "version": RESULT_VERSION,
             "path": None if self.path is None else str(self.path),
+            "page": self.page,
             "error": None,
             "score": self.score,
             "threshold": self.threshold,
@@ -207,6 +253,7 @@ class AnomalyResult:
             "regions": [asdict(region) for region in self.regions],
             "milliseconds": self.milliseconds,
             "notes": list(self.notes),
+            "skipped": None,
         }
 
 
@@ -217,16 +264,19 @@ class FailedImage:
     Attributes:
         error: why, in one line.
         path: where the image came from, when it came from a file.
+        page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
     """
 
     error: str
     path: Path | None = None
+    page: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the names of `AnomalyResult.to_dict`; there is no score and no verdict."""
         return {
             "version": RESULT_VERSION,
             "path": None if self.path is None else str(self.path),
+            "page": self.page,
             "error": self.error,
             "score": None,
             "threshold": None,
@@ -234,4 +284,5 @@ class FailedImage:
             "regions": [],
             "milliseconds": {},
             "notes": [],
+            "skipped": None,
         }

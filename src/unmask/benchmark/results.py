@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from unmask.benchmark.methods import method_of
+from unmask.datasets import contents, fingerprint
 from unmask.errors import DatasetError, DependencyError
+from unmask.types import Split
 
 JSON, PARQUET = "results.json", "results.parquet"
 FORMAT, VERSION = "unmask-bench", 1
 """Of results.json; the version rises when a name or a meaning changes. Files without one are of version 1."""
 
-NAMES = ("detector", "preset", "dataset", "folder", "layout", "fingerprint", "failed")
+NAMES = ("detector", "preset", "dataset", "folder", "layout", "fingerprint", "contents", "failed")
 COUNTS = ("seed", "n_normal", "n_heldout", "n_test", "n_left_out", "n_robustness")
 FIGURES = (
     *("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "spro", "f1_max", "threshold"),
@@ -64,6 +66,24 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     if version > VERSION:
         raise DatasetError(f"{file} has version {version}, this unmask reads up to {VERSION}; update unmask")
     return rows
+
+
+def prints_of(split: Split) -> dict[str, str]:
+    """What a row keeps to know its data set again: hashes of its files' names and sizes, and of their contents.
+
+    Raises:
+        DatasetError: a file has gone since the split was loaded.
+    """
+    return {"fingerprint": fingerprint(split), "contents": contents(split)}
+
+
+def same_files(first: Row, second: Row) -> bool:
+    """Whether two rows, or a row and what `prints_of` gives, are of the same files.
+
+    Rows of older versions know the names and sizes of their files alone; those are compared then.
+    """
+    known = {first.get("contents"), second.get("contents")} - {None}
+    return first.get("fingerprint") == second.get("fingerprint") and len(known) < 2
 
 
 def need_pyarrow() -> None:

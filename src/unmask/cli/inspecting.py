@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from unmask.cli.console import note
 from unmask.errors import SettingError
 
 if TYPE_CHECKING:
+    from unmask.imaging.listing import Listing
     from unmask.inspection.inspector import Inspector
     from unmask.types import AnomalyResult, FailedImage
 
@@ -39,32 +40,52 @@ def inspect(
         bool,
         typer.Option("--strict", help="Stop at the first image that cannot be judged, with exit code 2 and no report."),
     ] = False,
+    page: opt.Page = None,
+    max_pixels: opt.MaxPixels = None,
+    recursive: opt.Recursive = True,
     backend: opt.Backend = "auto",
     device: opt.Device = "auto",
 ) -> None:
     """Judge new images."""
     if explain and report is None:
         raise SettingError("--explain came without --report, which its pictures go to; add --report FOLDER")
-    paths = image_files(images)
+    listing = image_files(images, recursive=recursive)
     check_writable(report)
     from unmask import load
+    from unmask.imaging.accounting import sentence
 
-    inspector = load(model, backend="torch" if explain and backend == "auto" else backend, device=device)
+    note(f"{sentence(listing.seen, listing.skipped)}.")
+
+    chosen = "torch" if explain and backend == "auto" else backend
+    inspector = load(model, backend=chosen, device=device, page=page, max_pixels=max_pixels)
     counts: Counter[str] = Counter()
     on_error = "raise" if strict else "record"
-    results = _printed(inspector.inspect_many(paths, on_error=on_error, explain=explain), counts, as_json)
+    results = _printed(inspector.inspect_many(listing.files, on_error=on_error, explain=explain), counts, as_json)
     if report is None:
         for _ in results:
             pass
     else:
-        _write_report(report, results, model.stem, inspector, explain)
-    if not as_json:
+        _write_report(report, results, model.stem, inspector, explain, listing)
+    if as_json:
+        _print_skipped(listing, images)
+    else:
         typer.echo(_summary(counts))
+    if code := _exit_code(counts, listing, fail_on_anomaly=fail_on_anomaly):
+        raise typer.Exit(code)
+
+
+def _exit_code(counts: Counter[str], listing: Listing, *, fail_on_anomaly: bool) -> int:
+    """The exit code, after a note where something has no verdict."""
+    from unmask.types import Skip
+
+    unreadable = [one.path for one in listing.skipped if one.reason == Skip.UNREADABLE]
+    if unreadable:
+        note(f"Note: {len(unreadable)} files or folders cannot be opened, such as {unreadable[0]}; they are not judged")
     if counts["failed"]:
         note(f"Note: {counts['failed']} of {counts.total()} images could not be judged; they have no verdict")
-        raise typer.Exit(NOT_JUDGED)
-    if fail_on_anomaly and counts["anomalous"]:
-        raise typer.Exit(ANOMALOUS)
+    if counts["failed"] or unreadable:
+        return NOT_JUDGED
+    return ANOMALOUS if fail_on_anomaly and counts["anomalous"] else 0
 
 
 def _printed(
@@ -78,14 +99,24 @@ def _printed(
         yield result
 
 
+def _print_skipped(listing: Listing, given: Collection[Path]) -> None:
+    """Print skipped files as results without a verdict: those that were named, and those that are named like images."""
+    from unmask.imaging.listing import IMAGE_SUFFIXES
+
+    for one in listing.skipped:
+        if one.path in given or one.path.suffix.lower() in IMAGE_SUFFIXES:
+            typer.echo(json.dumps(one.to_dict()))
+
+
 def _line(result: AnomalyResult | FailedImage) -> str:
     from unmask.types import FailedImage
 
     if isinstance(result, FailedImage):
         return f"{'NOT JUDGED':10} {result.error}"
+    page = "" if result.page is None else f", page {result.page}"
     verdict = "ANOMALOUS" if result.is_anomalous else "good"
     place = f"  at {result.regions[0].box}" if result.is_anomalous and result.regions else ""
-    return f"{verdict:10} {result.score:8.2f} (threshold {result.threshold:.2f})  {result.path}{place}"
+    return f"{verdict:10} {result.score:8.2f} (threshold {result.threshold:.2f})  {result.path}{page}{place}"
 
 
 def _summary(counts: Counter[str]) -> str:
@@ -101,6 +132,7 @@ def _write_report(
     title: str,
     inspector: Inspector,
     explain: bool,
+    listing: Listing,
 ) -> None:
     from unmask.inspection.explanation import ANIMATIONS
     from unmask.report.page import write_report
@@ -112,6 +144,7 @@ def _write_report(
         calibration=inspector.calibration,
         model=inspector.facts,
         photo=inspector.photograph,
+        files=(listing.seen, listing.skipped),
     )
     note(f"Report: {page}")
     if explain and not page.with_name(ANIMATIONS).exists():

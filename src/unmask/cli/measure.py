@@ -69,6 +69,7 @@ def evaluate(
     report: opt.Report = None,
     eval_size: EvalSize = None,
     include_seen: IncludeSeen = False,
+    recursive: opt.Recursive = True,
 ) -> None:
     """Measure a model on labelled test images, once, at the threshold it already has."""
     check_writable(report)
@@ -76,7 +77,7 @@ def evaluate(
     from unmask import load
 
     inspector = load(model)
-    split = load_dataset(dataset, inspector.facts["seed"])
+    split = load_dataset(dataset, inspector.facts["seed"], recursive=recursive)
     with progress_bars() as progress:
         figures = evaluate_model(
             inspector, split, report, eval_size=eval_size, include_seen=include_seen, progress=progress
@@ -109,6 +110,7 @@ def bench(
     with_scaling: Scaling = False,
     pictures: Pictures = True,
     side_by_side: SideBySide = None,
+    recursive: opt.Recursive = True,
 ) -> None:
     """Measure detectors on data sets by one protocol, and write tables and a page."""
     if seeds < 1:
@@ -131,6 +133,7 @@ def bench(
                 output,
                 resume=resume,
                 show_leaks=show_leaks,
+                recursive=recursive,
                 on_row=_row_printer(),
                 **options,
             )

@@ -13,6 +13,10 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="The model file to 
 Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
 
+Recursive = Annotated[
+    bool, typer.Option("--recursive/--no-recursive", help="Use images in folders inside folders too, or skip them.")
+]
+
 # --- what to learn ----------------------------------------------------------------------------------------------------
 
 DetectorName = Annotated[
@@ -66,5 +70,14 @@ Intensity = Annotated[
         "--intensity-range",
         help="Values that become black and white, LOW,HIGH: 0,4095 for 12 bits. Learned from 16-bit images otherwise.",
     ),
+]
+Bands = Annotated[
+    str | None, typer.Option(help="Bands that become grey (one) or RGB (three), counted from 1, such as 3,2,1.")
+]
+Page = Annotated[
+    str | None, typer.Option(help="Picture to take from files of several, counted from 1; or all: each is an image.")
+]
+MaxPixels = Annotated[
+    float | None, typer.Option(help="Refuse images with more pixels than this: 100 million unless it is given.")
 ]
 Backend = Annotated[str, typer.Option(help="What computes: auto, torch, onnx or openvino.")]

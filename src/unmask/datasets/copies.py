@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unmask.datasets.inventory import Inventory, abbreviated
 from unmask.datasets.wording import listed
+from unmask.types import Skip
 
 
 def count_once(inventory: Inventory) -> Inventory:
@@ -41,6 +42,7 @@ def count_once(inventory: Inventory) -> Inventory:
             *_leaked([path for path in test if path in leaked]),
             *_contradicting(contradicting),
         ),
+        unused={**inventory.unused, **dict.fromkeys(first_of, Skip.COPY)},
     )
 
 

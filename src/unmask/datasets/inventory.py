@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ class Inventory:
         groups: the group of an image (a patient, a lot, a burst), where the data set names one.
         draws_test_normals: the data set has no good test images of its own, so some of `normals` become its test set's.
         warnings: what a user should know, one line each.
+        unused: files that are part of the data set and nothing is done with, each with the reason.
     """
 
     layout: str
@@ -35,10 +37,14 @@ class Inventory:
     groups: Mapping[Path, str] = field(default_factory=dict)
     draws_test_normals: bool = False
     warnings: tuple[str, ...] = ()
+    unused: Mapping[Path, str] = field(default_factory=dict)
 
     def name(self, path: Path) -> str:
-        """Name an image by its path relative to the training folder, with forward slashes on every system."""
-        return Path(os.path.relpath(path, self.root)).as_posix()
+        """Name an image by its path relative to the training folder, the same on every system.
+
+        Slashes are forward ones, and accents one character (NFC): some systems write them as two.
+        """
+        return unicodedata.normalize("NFC", Path(os.path.relpath(path, self.root)).as_posix())
 
 
 def abbreviated(items: Iterable[object], limit: int = 10) -> str:

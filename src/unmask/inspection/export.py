@@ -18,7 +18,8 @@ from PIL import Image, ImageFilter
 import unmask.training  # noqa: F401 - it imports torch, which its settings must precede
 from unmask.errors import DependencyError, ModelFileError, SettingError
 from unmask.imaging.fingerprints import content_hash
-from unmask.imaging.images import Source, pixels_of, to_uint8
+from unmask.imaging.images import Source, to_uint8
+from unmask.imaging.options import DEFAULTS
 from unmask.inspection import self_test
 from unmask.inspection.calibration import Calibration, images_needed
 from unmask.inspection.exported import SUFFIXES, ExportedBackend, open_graph
@@ -149,7 +150,7 @@ def _not_learned_from(inspector: Inspector, images: Sequence[Source]) -> list[So
     known = set(inspector.facts.get("images", {}).get("learned", []))
     found = []
     for image in images:
-        content = content_hash(pixels_of(image)[0])
+        content = content_hash(inspector.reading.pixels(image).values)
         if content not in known:
             known.add(content)
             found.append(image)
@@ -202,7 +203,7 @@ def _compared(original: Inspector, twin: Inspector, good: Sequence[Source], targ
     a, b = original.backend.predict(square), twin.backend.predict(square)
     scores, maps = _differences(original, a, b)
     verdicts = differing = 0
-    plain = replace(original.reading, intensity=None)
+    plain = replace(original.reading, options=DEFAULTS)
     for variant in _variants(original.reading, good[:COMPARED]):
         one, other = _scored(original, plain, variant), _scored(twin, plain, variant)
         more = _differences(original, one, other)

@@ -18,7 +18,7 @@ from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
 from unmask.inspection.scoring import BATCH, Reading, Scored, score_images
-from unmask.inspection.sources import files_in
+from unmask.inspection.sources import ImagePage, files_in, in_pages
 from unmask.types import AnomalyResult, ArrayPrediction, FailedImage, Frame, Step
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Inspector:
 
         Args:
             image: a path, the bytes of a file, a Pillow image, a tensor (3, h, w), or an array (h, w), (h, w, 3) or
-                (h, w, 4) of uint8, uint16 or float in [0, 1].
+                (h, w, 4) of uint8, uint16 or float in [0, 1]; docs/images.md tells how each is read.
             explain: also give the steps that led to the map (of tiles, of the one that scored highest).
 
         Raises:
@@ -109,8 +109,10 @@ class Inspector:
         """
         if isinstance(image, str | Path) and Path(image).is_dir():
             raise ImageError(f"{image} is a folder; judge its images with inspect_many")
-        (result,) = self.inspect_many([image], explain=explain)
-        return result
+        results = list(self.inspect_many([image], explain=explain))
+        if len(results) > 1:
+            raise ImageError(f"the file holds {len(results)} pictures, each a result of its own; call inspect_many")
+        return results[0]
 
     @overload
     def inspect_many(
@@ -120,15 +122,28 @@ class Inspector:
         *,
         on_error: Literal["raise"] = "raise",
         explain: bool = False,
+        recursive: bool = True,
     ) -> Iterator[AnomalyResult]: ...
 
     @overload
     def inspect_many(
-        self, images: Iterable[Any], batch_size: int = BATCH, *, on_error: str, explain: bool = False
+        self,
+        images: Iterable[Any],
+        batch_size: int = BATCH,
+        *,
+        on_error: str,
+        explain: bool = False,
+        recursive: bool = True,
     ) -> Iterator[AnomalyResult | FailedImage]: ...
 
     def inspect_many(
-        self, images: Iterable[Any], batch_size: int = BATCH, *, on_error: str = "raise", explain: bool = False
+        self,
+        images: Iterable[Any],
+        batch_size: int = BATCH,
+        *,
+        on_error: str = "raise",
+        explain: bool = False,
+        recursive: bool = True,
     ) -> Iterator[Any]:
         """Judge images one after the other; the times in a result are means over its batch.
 
@@ -138,6 +153,7 @@ class Inspector:
             on_error: of an image that cannot be judged: "raise" its error, or "record" it as a `FailedImage` in its
                 place and go on.
             explain: see `inspect`.
+            recursive: of a folder: also judge images in folders inside it.
 
         Raises:
             ImageError: an image cannot be judged, and on_error is "raise".
@@ -148,18 +164,19 @@ class Inspector:
             raise SettingError(f"on_error={on_error!r} is unknown; give {' or '.join(ON_ERROR)}")
         if batch_size < 1:
             raise SettingError(f"batch_size={batch_size} is out of range; give 1 or more")
-        return self._judged(files_in(images), batch_size, on_error, explain)
+        return self._judged(files_in(images, recursive=recursive), batch_size, on_error, explain)
 
     def _judged(
         self, images: Iterable[Any], batch: int, on_error: str, explain: bool
     ) -> Iterator[AnomalyResult | FailedImage]:
-        for one in score_images(self.backend.predict, self.reading, images, batch):
+        sources = in_pages(images, self.reading.options)
+        for one in score_images(self.backend.predict, self.reading, sources, batch):
             if isinstance(one, Scored):
                 yield self._result(one, self._explanation(one) if explain else ())
             elif on_error == "raise":
                 raise one.error
             else:
-                yield FailedImage(str(one.error), _path(one.source))
+                yield FailedImage(str(one.error), _path(one.source), self.reading.page_of(one.source))
 
     def _explanation(self, one: Scored) -> tuple[Frame, ...]:
         return frames(self.backend.explain(one.square), one.square, *one.size)
@@ -180,6 +197,8 @@ class Inspector:
             milliseconds={**times, "total": sum(times.values())},
             path=_path(one.source),
             explanation=explanation,
+            notes=one.notes,
+            page=self.reading.page_of(one.source),
         )
 
     def photograph(self, result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
@@ -188,7 +207,9 @@ class Inspector:
         Raises:
             ImageError: it cannot be read any more.
         """
-        return None if result.path is None else self.reading.decode(result.path)
+        if result.path is None:
+            return None
+        return self.reading.decode(result.path if result.page is None else ImagePage(result.path, result.page))
 
     def save(self, path: str | Path) -> None:
         """Write a model file, with a self-test in it.
@@ -203,4 +224,6 @@ class Inspector:
 
 
 def _path(source: Any) -> Path | None:
+    if isinstance(source, ImagePage):
+        source = source.file
     return Path(source) if isinstance(source, str | Path) else None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unmask.errors import DependencyError, ModelFileError, SettingError
 from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.options import ImageOptions
 from unmask.imaging.tiling import Tiling
 from unmask.inspection import model_file, self_test
 from unmask.inspection.calibration import Calibration
@@ -18,7 +20,15 @@ from unmask.inspection.scoring import Reading
 NAMES = ("auto", "torch", *BACKENDS)
 
 
-def load(path: str | Path, *, device: str = "auto", backend: str = "auto", detector: type | None = None) -> Inspector:
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    detector: type | None = None,
+    page: str | int | None = None,
+    max_pixels: float | None = None,
+) -> Inspector:
     """Open a model file, without torch where that is possible.
 
     Args:
@@ -27,6 +37,9 @@ def load(path: str | Path, *, device: str = "auto", backend: str = "auto", detec
         backend: "torch", "onnx", "openvino", or "auto": what the file needs. Of a .unmask file, "auto" takes the
             export beside it under the same name, if it was made from it in full precision and gave the same verdicts.
         detector: the class of the detector, where it is not one of unmask's; the file names it.
+        page: number of the picture to take from files that hold several, counted from 1, or "all"; None = as the model
+            was fitted.
+        max_pixels: images with more are refused; None = as the model was fitted.
 
     Returns:
         What judges images: `inspect`, `inspect_many`.
@@ -36,7 +49,20 @@ def load(path: str | Path, *, device: str = "auto", backend: str = "auto", detec
         DependencyError: torch (the extra `train`) or OpenVINO is needed and not installed.
         SettingError: the backend or device is unknown, is not there, or cannot open this file.
     """
-    path = Path(path)
+    given = ImageOptions.of(page=page, max_pixels=max_pixels)
+    found = _opened(Path(path), device, backend, detector)
+    if page is None and max_pixels is None:
+        return found
+    kept = found.reading.options
+    options = replace(
+        kept,
+        page=kept.page if page is None else given.page,
+        max_pixels=kept.max_pixels if max_pixels is None else given.max_pixels,
+    )
+    return Inspector(found.backend, found.calibration, replace(found.reading, options=options), found.facts)
+
+
+def _opened(path: Path, device: str, backend: str, detector: type | None) -> Inspector:
     if backend not in NAMES:
         raise SettingError(f"backend={backend!r} is unknown; give {', '.join(NAMES[:-1])} or {NAMES[-1]}")
     if path.suffix in SUFFIXES:
@@ -77,7 +103,8 @@ def inspector_of(path: Path, facts: Mapping[str, Any], backend: Backend) -> Insp
     except KeyError as error:
         raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
     kept = rest.pop("intensity_range", None)
-    reading = Reading(tiling, None if kept is None else IntensityRange(**kept))
+    intensity = None if kept is None else IntensityRange(**kept)
+    reading = Reading(tiling, ImageOptions.from_dict(rest.pop("reading", {}), intensity))
     self_test.check(path, backend.predict, tiling.size, test, calibration)
     return Inspector(backend, calibration, reading, rest)
 

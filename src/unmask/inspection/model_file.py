@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from unmask.errors import ModelFileError
+from unmask.errors import ModelFileError, SettingError
+from unmask.imaging.listing import IMAGE_SUFFIXES
 
 FORMAT = 3
 """Raised when a file could not be understood by an older version any more."""
 
+EXPORT_SUFFIXES = frozenset({".onnx", ".xml", ".bin"})
+OTHER_SUFFIXES = frozenset({".html", ".json", ".csv", ".parquet", ".txt", ".pdf", ".svg", ".zip"})
 KEY, CHECKSUM = "unmask", "checksum"
 
 
@@ -46,6 +49,23 @@ def write(path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, np.n
     finally:
         with suppress(OSError):  # it is gone already, or its folder is none
             temporary.unlink()
+
+
+def check_model_name(path: Path) -> None:
+    """Refuse to give a model file the name of something else, before hours of work.
+
+    Raises:
+        SettingError: the name ends as that of an export, a picture or a table does.
+    """
+    suffix = path.suffix.lower()
+    if suffix in EXPORT_SUFFIXES:
+        other = path.with_suffix(".unmask")
+        raise SettingError(
+            f"{path}: {suffix} is an export, and a fit writes a model file; give {other.name}, then run: "
+            f"unmask export {other.name}"
+        )
+    if suffix in IMAGE_SUFFIXES | OTHER_SUFFIXES:
+        raise SettingError(f"{path}: a model file cannot be named {suffix}; give a name such as model.unmask")
 
 
 def facts_of(path: str | Path) -> dict[str, Any]:

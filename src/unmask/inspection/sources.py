@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,25 @@ import numpy as np
 from PIL import Image
 
 from unmask.errors import DatasetError, ImageError
-from unmask.imaging.images import Source, list_images
+from unmask.imaging.decoding import page_count
+from unmask.imaging.images import Source
+from unmask.imaging.listing import gather
+from unmask.imaging.options import ALL, ImageOptions
 
 GIVE = "give a folder, paths, Pillow images, arrays (h, w, 3) or tensors (3, h, w)"
+
+
+@dataclass(frozen=True)
+class ImagePage:
+    """One picture of a file that holds several.
+
+    Attributes:
+        file: its path, or its bytes.
+        page: the number of the picture, counted from 1.
+    """
+
+    file: str | Path | bytes
+    page: int
 
 
 class Sources(Sequence[Source]):
@@ -48,15 +65,36 @@ class Sources(Sequence[Source]):
         return (self[i] for i in range(len(self)))
 
 
-def files_in(images: Any) -> Any:
+def files_in(images: Any, *, recursive: bool = True) -> Any:
     """The image files of a folder, or the one file, where a path came; other images as they are.
+
+    Args:
+        images: what a user gave.
+        recursive: whether images in folders inside the folder count.
 
     Raises:
         DatasetError: there is no such file or folder.
     """
     if not isinstance(images, str | Path):
         return images
-    return [images] if Path(images).is_file() else list_images(images, recursive=True)
+    return list(gather([images], recursive=recursive).files)
+
+
+def in_pages(images: Iterable[Any], options: ImageOptions) -> Iterator[Any]:
+    """The images, and in place of a file of several pictures each of them, where a user wants all pages."""
+    for image in images:
+        pages = _pages(image) if options.page == ALL else 1
+        yield from [image] if pages == 1 else (ImagePage(image, page) for page in range(1, pages + 1))
+
+
+def _pages(image: Any) -> int:
+    """The number of pictures in a file; 1 of one that cannot be read, whose decoding will say so."""
+    if not isinstance(image, str | Path | bytes):
+        return 1
+    try:
+        return page_count(image)
+    except ImageError:
+        return 1
 
 
 def as_source(image: Any) -> Source:

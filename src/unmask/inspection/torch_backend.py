@@ -67,21 +67,23 @@ def save(inspector: Inspector, path: Path) -> None:
 
     Raises:
         ModelFileError: the place cannot be written.
-        SettingError: its backend is not torch.
+        SettingError: its backend is not torch, or the name is that of an export, a picture or a table.
     """
     detector = detector_of(inspector.backend)
+    model_file.check_model_name(path)
     facts = {**inspector.facts, **judged_by(inspector)}
     facts["self_test"] = self_test.answers(inspector.backend.predict, inspector.tiling.size)
     model_file.write(path, facts, {key: value.numpy() for key, value in detector.learned().items()})
 
 
 def judged_by(inspector: Inspector) -> dict[str, Any]:
-    """What a verdict needs beside a graph, as plain values: calibration, tiling, intensity range."""
+    """What a verdict needs beside a graph, as plain values: calibration, tiling, and how images are read."""
     intensity = inspector.reading.intensity
     return {
         "calibration": inspector.calibration.to_dict(),
         "tiling": inspector.tiling.to_dict(),
         "intensity_range": None if intensity is None else intensity.to_dict(),
+        "reading": inspector.reading.options.to_dict(),
     }
 
 

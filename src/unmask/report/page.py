@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import UnmaskError
+from unmask.imaging import accounting
 from unmask.imaging.images import HEAT_ANCHORS, decode
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, holds_animations
 from unmask.report.cards import Card, card_of, failed_card
 from unmask.report.charts import Chart, stacked_bars
-from unmask.types import AnomalyResult, FailedImage
+from unmask.types import AnomalyResult, FailedImage, SkippedFile
 
 FORMAT, VERSION = "unmask-report", 2
 """Of results.json; the version rises when a name or a meaning changes."""
@@ -57,12 +58,12 @@ def write_report(
     model: Mapping[str, object],
     summary: Callable[[], Summary] | None = None,
     photo: Callable[[AnomalyResult], Float[np.ndarray, "3 h w"] | None] = original,
+    files: tuple[int, Sequence[SkippedFile]] | None = None,
 ) -> Path:
     """Write index.html (one file, no network), results.json, and an animation an explained result.
 
-    Where pyarrow is installed (it comes with the extra `train`), results.parquet holds the rows as well.
-
-    Results are read one by one, animated and reduced to thumbnails at once. The folder appears whole or not at all.
+    Where pyarrow is installed, results.parquet holds the rows as well. Results are read one by one, animated and
+    reduced to thumbnails at once. The folder appears whole or not at all.
 
     Args:
         folder: where to write. A previous report there is replaced; anything else is refused.
@@ -72,13 +73,12 @@ def write_report(
         model: facts to print, such as {"detector": "patchcore"}.
         summary: asked once all results have been read, for what only then is known.
         photo: gives a result's image, (3, h, w) in [0, 1], or None.
+        files: how many were seen where the images come from, and those that were skipped; None = not known.
 
-    Returns:
-        The path of index.html.
+    Returns the path of index.html.
 
     Raises:
-        UnmaskError: the folder holds something else, there are no results, one has no finite score, or groups differ
-            in number.
+        UnmaskError: the folder holds something else, there are no results, a score is not finite, or groups are amiss.
         ImageError: a photograph cannot be read any more.
     """
     folder = Path(folder).resolve()
@@ -93,19 +93,23 @@ def write_report(
             else card_of(fresh, index, one, calibration, photo(one))
             for index, one in enumerate(results)
         ]
-        _write_files(fresh, cards, Summary() if summary is None else summary(), _facts(title, calibration, model))
+        facts = _facts(title, calibration, model, files)
+        _write_files(fresh, cards, Summary() if summary is None else summary(), facts)
         _swap(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder / "index.html"
 
 
-def _facts(title: str, calibration: Calibration, model: Mapping[str, object]) -> dict[str, Any]:
+def _facts(
+    title: str, calibration: Calibration, model: Mapping[str, object], files: tuple[int, Sequence[SkippedFile]] | None
+) -> dict[str, Any]:
     return {
         "title": title,
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "calibration": calibration.to_dict(),
         "model": {name: value for name, value in model.items() if name != "images"},  # those are hashes of each image
+        "files": None if files is None else accounting.listed(*files),
     }
 
 
@@ -178,10 +182,19 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
         ),
         bars=stacked_bars(scores, groups, threshold) if len(scores) else None,
         curves=curves,
+        accounted=_accounted(facts["files"]),
         heat_stops=["#{:02x}{:02x}{:02x}".format(*colour) for colour in HEAT_ANCHORS.tolist()],
     )
     with path.open("w", encoding="utf-8") as file:
         file.writelines(page)
+
+
+def _accounted(files: Mapping[str, Any] | None) -> str | None:
+    """A sentence about files that were seen, used and skipped."""
+    if files is None:
+        return None
+    skipped = [SkippedFile(Path(one["path"]), one["reason"]) for one in files["skipped"]]
+    return accounting.sentence(files["seen"], skipped)
 
 
 def _shown(value: object) -> str:

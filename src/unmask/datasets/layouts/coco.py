@@ -21,6 +21,7 @@ from unmask.datasets.layouts.annotations import (
     size_in,
     subset_of,
 )
+from unmask.datasets.layouts.trees import Tree
 from unmask.datasets.wording import placed, shortened
 from unmask.errors import DatasetError
 from unmask.imaging.images import size_of
@@ -31,7 +32,7 @@ NAMES = ("annotations.json", "result.json", "labels.json", "coco.json", ROBOFLOW
 WRONG = (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError)
 
 
-def annotated(root: Path) -> Inventory | None:
+def annotated(tree: Tree) -> Inventory | None:
     """COCO or Datumaro, by a folder or by one of its JSON files.
 
         train/_annotations.coco.json, train/000.png        and valid/, test/: COCO as Roboflow writes it
@@ -45,6 +46,7 @@ def annotated(root: Path) -> Inventory | None:
     Raises:
         DatasetError: a JSON file is damaged or contradicts itself, or its images are not there.
     """
+    root = tree.root
     files = [root] if root.is_file() and root.suffix.lower() == ".json" else list(_files(root))
     images: list[Annotated] = []
     layout = ""

@@ -8,19 +8,21 @@ from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
 from unmask.datasets.layouts.annotations import folders_in
+from unmask.datasets.layouts.trees import Tree
 from unmask.datasets.manifests import COLUMNS, GOOD_LABEL, LABEL, PATH
 from unmask.datasets.tables import read_table
 from unmask.datasets.wording import placed
 from unmask.errors import DatasetError
 
 
-def foreign(root: Path) -> Inventory | None:
+def foreign(tree: Tree) -> Inventory | None:
     """YOLO, LabelMe, Pascal VOC, Supervisely, Label Studio, VIA and CVAT's own XML are not read.
 
     Raises:
         DatasetError: the folder holds such annotations, or a table of labels, which is to be given in place of it; the
             message says which and what to do.
     """
+    root = tree.root
     if root.is_dir():
         if table := _table(root):
             raise DatasetError(
