@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from unmask.cli.console import out
+
 
 def data(
     path: Annotated[Path, typer.Argument(help="A data set's folder, a CSV manifest, or a JSON file of Real-IAD.")],
@@ -24,10 +26,10 @@ def data(
 
     counts = summary(load(path, seed=seed, groups=group))
     if as_json:
-        typer.echo(json.dumps(counts))
+        out(json.dumps(counts))
         return
     for line in _lines(counts):
-        typer.echo(line)
+        out(line)
 
 
 def _lines(counts: Mapping[str, Any]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,8 @@ import typer
 
 from unmask.cli import options as opt
 from unmask.cli.arguments import check_writable, image_files
-from unmask.cli.console import note
+from unmask.cli.console import note, out
+from unmask.cli.signals import Signals
 from unmask.errors import SettingError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ ANOMALOUS, NOT_JUDGED = 1, 3
 
 
 def inspect(
+    context: opt.Context,
     model: opt.Model,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     report: opt.Report = None,
@@ -51,15 +53,20 @@ def inspect(
 
     inspector = load(model, backend="torch" if explain and backend == "auto" else backend, device=device)
     counts: Counter[str] = Counter()
-    on_error = "raise" if strict else "record"
-    results = _printed(inspector.inspect_many(paths, on_error=on_error, explain=explain), counts, as_json)
-    if report is None:
-        for _ in results:
-            pass
-    else:
-        _write_report(report, results, model.stem, inspector, explain)
+    signals: Signals = context.obj
+    judged = inspector.inspect_many(paths, on_error="raise" if strict else "record", explain=explain)
+    with signals.awaited():
+        results = _printed(judged, counts, as_json, signals)
+        if report is None:
+            for _ in results:
+                pass
+        else:
+            _write_report(report, results, (model.stem, lambda: _left_out(counts, paths, signals)), inspector, explain)
     if not as_json:
-        typer.echo(_summary(counts))
+        out(_summary(counts))
+    if signals:
+        kept = "" if report is None else f"; {report} holds those"
+        raise KeyboardInterrupt(f"interrupted after {counts.total()} of {len(paths)} images{kept}")
     if counts["failed"]:
         note(f"Note: {counts['failed']} of {counts.total()} images could not be judged; they have no verdict")
         raise typer.Exit(NOT_JUDGED)
@@ -68,14 +75,21 @@ def inspect(
 
 
 def _printed(
-    results: Iterable[AnomalyResult | FailedImage], counts: Counter[str], as_json: bool
+    results: Iterable[AnomalyResult | FailedImage], counts: Counter[str], as_json: bool, signals: Signals
 ) -> Iterator[AnomalyResult | FailedImage]:
-    """Print each result when it is there, and count it."""
+    """Print each result when it is there, and count it; a signal ends them after the present one."""
     for result in results:
         failed = result.error is not None
         counts["failed" if failed else "anomalous" if result.is_anomalous else "good"] += 1  # type: ignore[union-attr]
-        typer.echo(json.dumps(result.to_dict()) if as_json else _line(result))
+        out(json.dumps(result.to_dict()) if as_json else _line(result))
         yield result
+        if signals:
+            return
+
+
+def _left_out(counts: Counter[str], paths: list[Path], signals: Signals) -> str | None:
+    """What a report lacks because of a signal."""
+    return f"Interrupted: {counts.total()} of {len(paths)} images are in this report." if signals else None
 
 
 def _line(result: AnomalyResult | FailedImage) -> str:
@@ -98,19 +112,21 @@ def _summary(counts: Counter[str]) -> str:
 def _write_report(
     folder: Path,
     results: Iterable[AnomalyResult | FailedImage],
-    title: str,
+    words: tuple[str, Callable[[], str | None]],
     inspector: Inspector,
     explain: bool,
 ) -> None:
     from unmask.inspection.explanation import ANIMATIONS
-    from unmask.report.page import write_report
+    from unmask.report.page import Summary, write_report
 
+    title, left_out = words
     page = write_report(
         folder,
         results,
         title=title,
         calibration=inspector.calibration,
         model=inspector.facts,
+        summary=lambda: Summary(left_out=left_out()),
         photo=inspector.photograph,
     )
     note(f"Report: {page}")

@@ -36,11 +36,13 @@ class Summary(NamedTuple):
         metrics: names and values to print; None says "not measured".
         curves: to draw.
         groups: a name for each result, in order, that colours the score chart; opaque to the report.
+        left_out: what the report lacks, in one sentence; None = it is whole.
     """
 
     metrics: Mapping[str, float | int | str | None] = MappingProxyType({})
     curves: Sequence[Chart] = ()
     groups: Sequence[str] | None = None
+    left_out: str | None = None
 
 
 def original(result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
@@ -112,11 +114,10 @@ def _facts(title: str, calibration: Calibration, model: Mapping[str, object]) ->
 def _write_files(folder: Path, cards: list[Card], summary: Summary, facts: dict[str, Any]) -> None:
     if not cards:
         raise UnmaskError("there are no results to report; inspect at least one image")
-    metrics, curves, groups = summary
-    _sort_in(cards, groups)
-    facts["metrics"] = dict(metrics)
+    _sort_in(cards, summary.groups)
+    facts |= {"metrics": dict(summary.metrics), "left_out": summary.left_out}
     _write_tables(folder, facts, [card.row for card in cards])
-    _write_page(folder / "index.html", facts, cards, curves)
+    _write_page(folder / "index.html", facts, cards, summary.curves)
 
 
 def _sort_in(cards: list[Card], groups: Sequence[str] | None) -> None:
