@@ -30,7 +30,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u20
 
 
 def printable(text: str) -> str:
-    r"""A text in which an escape stands for each character that cannot be printed: \n, \x1b, \u202e, or \xe9 of a byte."""
+    r"""A text with an escape for each character that cannot be printed: \n, \x1b, \u202e, or \xe9 of a byte."""
     return UNPRINTABLE.sub(_escaped, text)
 
 

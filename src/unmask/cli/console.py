@@ -17,6 +17,7 @@ from unmask.errors import OutputError, one_line, printable
 MISTAKE = 2
 """The exit code of what a user can mend."""
 
+
 def out(text: str) -> None:
     """Print a line of results on standard output.
 
@@ -87,7 +88,7 @@ def streams() -> Iterator[None]:
 
 
 def silence(stream: TextIO) -> None:
-    """Send what a stream still holds to nowhere: Python would complain of it at the end, with an exit code of its own."""
+    """Send what a stream still holds to nowhere: Python would complain of it at the end, and exit with 120."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

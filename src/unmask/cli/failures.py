@@ -7,7 +7,9 @@ import re
 
 from unmask.errors import UnmaskError
 
-NO_MEMORY = re.compile(r"out of memory|can(no|')t allocate memory|bad allocation|bad_alloc|failed to allocate", re.IGNORECASE)
+NO_MEMORY = re.compile(
+    r"out of memory|can(no|')t allocate memory|bad allocation|bad_alloc|failed to allocate", re.IGNORECASE
+)
 """How torch, ONNX Runtime and others say so, each in an error of its own kind."""
 
 

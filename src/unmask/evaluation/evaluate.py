@@ -15,6 +15,7 @@ from unmask.evaluation.dataset_metrics import DatasetMetrics
 from unmask.evaluation.progress import Progress, silent, tracked
 from unmask.evaluation.selection import Selection, select
 from unmask.inspection.inspector import Inspector
+from unmask.inspection.options import checked_options
 from unmask.report.page import Summary, write_report
 from unmask.types import AnomalyResult, Sample, Split
 
@@ -23,6 +24,7 @@ FORMAT, VERSION = "unmask-metrics", 1
 """Of `metrics.json`; the version rises when a name or a meaning changes."""
 
 
+@checked_options
 def evaluate(
     inspector: Inspector,
     split: Split | str | Path,

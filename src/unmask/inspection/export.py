@@ -26,6 +26,7 @@ from unmask.inspection.graphs import set_text, write_graph
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.loading import load
 from unmask.inspection.model_file import fingerprint
+from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import Reading, score_or_raise
 from unmask.inspection.sources import Sources
 from unmask.inspection.torch_backend import detector_of, judged_by
@@ -60,6 +61,7 @@ class Exported(NamedTuple):
     differing: int
 
 
+@checked_options
 def export(
     model: str | Path,
     path: str | Path | None = None,

@@ -13,11 +13,13 @@ from unmask.inspection import model_file, self_test
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.exported import BACKENDS, SUFFIXES, open_exported
 from unmask.inspection.inspector import Backend, Inspector
+from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import Reading
 
 NAMES = ("auto", "torch", *BACKENDS)
 
 
+@checked_options
 def load(path: str | Path, *, device: str = "auto", backend: str = "auto", detector: type | None = None) -> Inspector:
     """Open a model file, without torch where that is possible.
 
