@@ -21,7 +21,7 @@ from unmask.imaging.fingerprints import content_hash
 from unmask.imaging.images import Source, pixels_of, to_uint8
 from unmask.inspection import self_test
 from unmask.inspection.calibration import Calibration, images_needed
-from unmask.inspection.exported import SUFFIXES, ExportedBackend, open_graph
+from unmask.inspection.exported import SUFFIXES, UNSEALED, ExportedBackend, seal
 from unmask.inspection.graphs import set_text, write_graph
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.loading import load
@@ -102,8 +102,9 @@ def export(
         write_graph(detector_of(inspector.backend), made, to, precision)
         found, facts = _judged(inspector, made, good, anew, target)
         _refuse_differences(found, precision, accept)
-        facts["exported"] |= {"to": to, "precision": precision, "from": fingerprint(model)}
+        facts["exported"] |= {"to": to, "precision": precision, "from": fingerprint(model), "checksum": UNSEALED}
         set_text(made, json.dumps(facts))
+        seal(made)
         for suffix in {target.suffix, ".bin" if to == "openvino" else target.suffix}:
             made.with_suffix(suffix).replace(target.with_suffix(suffix))
     return found
@@ -176,7 +177,7 @@ def _judged(
     inspector: Inspector, made: Path, good: Sequence[Source], anew: bool, target: Path
 ) -> tuple[Exported, dict[str, Any]]:
     """Calibrate a graph, compare it with its model, and gather what its file says about itself."""
-    backend, _ = open_graph(made)
+    backend = ExportedBackend(made)
     twin = _calibrated(inspector, backend, good if anew else [])
     found = _compared(inspector, twin, good, target)
     differing = found.differing if found.verdicts else None

@@ -75,11 +75,16 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Raises:
         ModelFileError: as `facts_of`.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     path = Path(path)
     header = _header(path)
-    facts, tensors = _checked(path, header[KEY]), load_file(path)
+    facts = _checked(path, header[KEY])
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); copy it again or fit a new one") from error
     if header.get(CHECKSUM) != _checksum(header[KEY], tensors):
         raise ModelFileError(f"{path} is damaged: its checksum differs; copy it again or fit a new one")
     return facts, tensors
@@ -88,12 +93,15 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _header(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
+    if os.path.lexists(path) and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ModelFileError(f"{path} is {kind}; give a file that unmask fit wrote")
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}; make one with: unmask fit IMAGES -o {path}")
     try:
         with safe_open(path, framework="numpy") as file:
             header = dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged or no model file ({error}); copy it again or fit a new one") from error
     if KEY not in header:
         raise ModelFileError(f"{path} holds tensors but no unmask model; give a file written by unmask fit")
@@ -113,7 +121,7 @@ def _checked(path: Path, text: str) -> dict[str, Any]:
     try:
         facts = json.loads(text)
         number = int(facts["format"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise ModelFileError(f"the header of {path} cannot be read; copy the file again or fit a new one") from error
     if number > FORMAT:
         raise ModelFileError(f"{path} has format {number}, this version reads up to {FORMAT}; update unmask")

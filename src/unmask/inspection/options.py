@@ -55,8 +55,13 @@ def _kinds(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
     found: dict[str, tuple[Any, ...]] = {}
     for name, hint in get_type_hints(function).items():
         kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-        found[name] = kinds if all((get_origin(kind) or kind) in WORDS for kind in kinds) else ()
+        found[name] = kinds if all(map(_is_checked, kinds)) else ()
     return found
+
+
+def _is_checked(kind: Any) -> bool:
+    origin = get_origin(kind) or kind
+    return origin in WORDS and (origin not in (tuple, Sequence) or get_args(kind)[0] in WORDS)
 
 
 def _as_one_of(kinds: tuple[Any, ...], name: str, value: Any) -> Any:
