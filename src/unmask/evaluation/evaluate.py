@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
@@ -14,6 +13,7 @@ from unmask.datasets import load
 from unmask.evaluation.dataset_metrics import DatasetMetrics
 from unmask.evaluation.progress import Progress, silent, tracked
 from unmask.evaluation.selection import Selection, select
+from unmask.imaging.writing import written_whole
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.options import checked_options
 from unmask.report.page import Summary, write_report
@@ -132,6 +132,5 @@ def _in_words(shares: dict[str, float]) -> str:
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -19,9 +19,10 @@ import unmask.training  # noqa: F401 - it imports torch, which its settings must
 from unmask.errors import DependencyError, ModelFileError, SettingError
 from unmask.imaging.fingerprints import content_hash
 from unmask.imaging.images import Source, pixels_of, to_uint8
+from unmask.imaging.writing import failing_as
 from unmask.inspection import self_test
 from unmask.inspection.calibration import Calibration, images_needed
-from unmask.inspection.exported import SUFFIXES, UNSEALED, ExportedBackend, seal
+from unmask.inspection.exported import SUFFIXES, UNSEALED, ExportedBackend, open_exported, seal
 from unmask.inspection.graphs import set_text, write_graph
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.loading import load
@@ -97,14 +98,15 @@ def export(
     target = _target(inspector, Path(model), path, to)
     good = _not_learned_from(inspector, Sources(images))
     anew = _may_be_calibrated(inspector, good, precision)
-    with tempfile.TemporaryDirectory(dir=_folder(target), prefix=".export-") as folder:
-        made = Path(folder) / target.name
+    with failing_as(target), tempfile.TemporaryDirectory(dir=_folder(target), prefix=".export-") as folder:
+        made = Path(folder) / f"export{target.suffix}"
         write_graph(detector_of(inspector.backend), made, to, precision)
         found, facts = _judged(inspector, made, good, anew, target)
         _refuse_differences(found, precision, accept)
         facts["exported"] |= {"to": to, "precision": precision, "from": fingerprint(model), "checksum": UNSEALED}
         set_text(made, json.dumps(facts))
         seal(made)
+        open_exported(made)  # OpenVINO does not say that a disk is full
         for suffix in {target.suffix, ".bin" if to == "openvino" else target.suffix}:
             made.with_suffix(suffix).replace(target.with_suffix(suffix))
     return found

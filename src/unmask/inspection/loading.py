@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,7 +109,7 @@ def _beside(model: Path, device: str, backend: str) -> Inspector | None:
     """The export beside a model file; one that was asked for by name must be there."""
     for suffix, name in SUFFIXES.items():
         path = model.with_suffix(suffix)
-        if backend not in ("auto", name) or not path.is_file() or not model.is_file():
+        if backend not in ("auto", name) or not os.path.isfile(path) or not os.path.isfile(model):  # noqa: PTH113 - `Path` raises errors
             continue
         try:
             opened, facts = open_exported(path, device)

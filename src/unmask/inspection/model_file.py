@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unmask.errors import ModelFileError
+from unmask.imaging.writing import written_whole
 
 FORMAT = 3
 """Raised when a file could not be understood by an older version any more."""
@@ -34,18 +34,12 @@ def write(path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, np.n
     from safetensors.numpy import save
 
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     arrays = {key: np.asarray(value, order="C") for key, value in tensors.items()}
     text = json.dumps({**facts, "format": FORMAT})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise ModelFileError(f"{path} is no regular file, so it is not replaced; give another place")
+    with written_whole(path, ModelFileError) as temporary:
         temporary.write_bytes(save(arrays, {KEY: text, CHECKSUM: _checksum(text, arrays)}))  # save_file hides it: 0600
-        temporary.replace(path)
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be written ({error.strerror}); give another place") from error
-    finally:
-        with suppress(OSError):  # it is gone already, or its folder is none
-            temporary.unlink()
 
 
 def facts_of(path: str | Path) -> dict[str, Any]:
@@ -93,10 +87,11 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _header(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
-    if os.path.lexists(path) and not path.is_file():
+    is_file = os.path.isfile(path)  # noqa: PTH113 - of a name that is too long, `Path` raises an error
+    if not is_file and os.path.lexists(path):
         kind = "a folder" if path.is_dir() else "no regular file"
         raise ModelFileError(f"{path} is {kind}; give a file that unmask fit wrote")
-    if not path.is_file():
+    if not is_file:
         raise ModelFileError(f"there is no model file {path}; make one with: unmask fit IMAGES -o {path}")
     try:
         with safe_open(path, framework="numpy") as file:

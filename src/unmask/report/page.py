@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from unmask.errors import UnmaskError
+from unmask.errors import UnmaskError, printable
 from unmask.imaging.images import HEAT_ANCHORS, decode
+from unmask.imaging.writing import failing_as, temporary_name
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, holds_animations
 from unmask.report.cards import Card, card_of, failed_card
@@ -86,8 +87,9 @@ def write_report(
     folder = Path(folder).resolve()
     _check_replaceable(folder)
     nearest = next(parent for parent in folder.parents if parent.exists())
-    fresh = nearest / f".{folder.name}.{os.getpid()}.new"
-    fresh.mkdir()
+    fresh = nearest / temporary_name()
+    with failing_as(folder):
+        fresh.mkdir()
     try:
         cards = [
             failed_card(index, one)
@@ -95,8 +97,10 @@ def write_report(
             else card_of(fresh, index, one, calibration, photo(one))
             for index, one in enumerate(results)
         ]
-        _write_files(fresh, cards, Summary() if summary is None else summary(), _facts(title, calibration, model))
-        _swap(fresh, folder)
+        found = Summary() if summary is None else summary()
+        with failing_as(folder):
+            _write_files(fresh, cards, found, _facts(title, calibration, model))
+            _swap(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder / "index.html"
@@ -104,7 +108,7 @@ def write_report(
 
 def _facts(title: str, calibration: Calibration, model: Mapping[str, object]) -> dict[str, Any]:
     return {
-        "title": title,
+        "title": printable(title),
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "calibration": calibration.to_dict(),
         "model": {name: value for name, value in model.items() if name != "images"},  # those are hashes of each image
@@ -151,7 +155,8 @@ def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]
             ("milliseconds", pa.float64()),
         ]
     )
-    parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "results.parquet")
+    texts = [{name: printable(one) if isinstance(one, str) else one for name, one in row.items()} for row in rows]
+    parquet.write_table(pa.Table.from_pylist(texts, schema), folder / "results.parquet")
 
 
 def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Sequence[Chart]) -> None:
@@ -162,6 +167,7 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
     )
     environment.filters["rate"] = lambda rate: f"{100 * rate:.4g} %"
     environment.filters["number"] = _shown
+    environment.filters["printable"] = printable
     failed = [card for card in cards if card.row["error"] is not None]
     ranked = sorted((card for card in cards if card.row["error"] is None), key=lambda card: -card.row["score"])
     scores = np.array([card.row["score"] for card in ranked])
@@ -181,7 +187,7 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
         curves=curves,
         heat_stops=["#{:02x}{:02x}{:02x}".format(*colour) for colour in HEAT_ANCHORS.tolist()],
     )
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(page)
 
 
@@ -198,7 +204,8 @@ def _short_names(rows: list[dict[str, Any]]) -> list[str]:
     """File names with the folders in which they differ: test sets repeat 000.png in each folder."""
     folders = [str(Path(row["path"]).parent) for row in rows if row["path"]]
     shared = os.path.commonpath(folders) if len({Path(one).is_absolute() for one in folders}) == 1 else ""
-    return [os.path.relpath(row["path"], shared) if row["path"] and shared else row["name"] for row in rows]
+    names = [os.path.relpath(row["path"], shared) if row["path"] and shared else row["name"] for row in rows]
+    return [printable(name) for name in names]
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -220,9 +227,14 @@ def _is_report(path: Path) -> bool:
 
 def _swap(fresh: Path, folder: Path) -> None:
     """Put the fresh folder in place; a reader sees the old report or the new one."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    old = folder.with_name(temporary_name())
     if folder.exists():
         folder.replace(old)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh.replace(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh.replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)

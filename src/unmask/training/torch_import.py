@@ -24,8 +24,8 @@ def import_torch() -> None:
     environment when it is loaded, and only then; so the setting is there for that moment, and no longer. A user's own
     GOMP_SPINCOUNT or OMP_WAIT_POLICY is left alone. Where torch was imported earlier, its threads stay as they are.
 
-    Forks: a child has none of its parent's threads, and torch waits for them for ever once it shares work out. So a child
-    of `os.fork` (also by multiprocessing or a web server that loads before it forks) computes with one thread.
+    Forks: a child has none of its parent's threads, and torch waits for them for ever when it shares work out. So a
+    child of `os.fork` (also by multiprocessing or a web server that loads before it forks) computes with one thread.
 
     Memory: glibc's malloc returns freed memory to the system sooner if the program has only freed small blocks so far.
     After one of 32 MB it keeps up to 64 MB, and arrays of that size cost no page faults each time. This is malloc's own
