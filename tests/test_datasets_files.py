@@ -3,12 +3,21 @@
 import os
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from trees import mark, names, put, put_many, write_mvtec
 from unmask import datasets
 from unmask.errors import DatasetError
+from unmask.types import Skip
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("reason", Skip)
+def test_the_docs_name_every_reason(reason):
+    assert f"`{reason}`" in DOCUMENT
 
 
 def used(split):
