@@ -42,7 +42,7 @@ def load_dataset(source: Path, seed: int, groups: str | None = None, *, recursiv
 
 
 def image_files(given: list[Path], *, recursive: bool = True) -> Listing:
-    """Image files, and those in folders, each once, after a line about what was seen.
+    """Image files, and those in folders, each once.
 
     Raises:
         DatasetError: there are none, or a path leads nowhere.
@@ -51,11 +51,9 @@ def image_files(given: list[Path], *, recursive: bool = True) -> Listing:
     from unmask.imaging.listing import gather
 
     listing = gather(given, recursive=recursive)
-    found = sentence(listing.seen, listing.skipped)
     if not listing.files:
-        found = f" ({found})" if listing.skipped else ""
+        found = f" ({sentence(listing.seen, listing.skipped)})" if listing.skipped else ""
         raise DatasetError(f"no images in {given[0]}{found}; give image files or folders of them")
-    note(f"{found}.")
     return listing
 
 

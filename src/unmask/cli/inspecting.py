@@ -78,9 +78,11 @@ def inspect(
 
 
 def _exit_code(counts: Counter[str], listing: Listing, *, fail_on_anomaly: bool) -> int:
-    """The exit code, after a note where something has no verdict."""
+    """The exit code, after a line about all files that were seen, and a note where something has no verdict."""
+    from unmask.imaging.accounting import sentence
     from unmask.types import Skip
 
+    note(f"{sentence(listing.seen, listing.skipped)}.")
     unreadable = [one.path for one in listing.skipped if one.reason == Skip.UNREADABLE]
     if unreadable:
         note(f"Note: {len(unreadable)} files or folders cannot be opened, such as {unreadable[0]}; they are not judged")
