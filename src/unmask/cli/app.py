@@ -125,7 +125,7 @@ def _run(words: list[str], signals: Signals) -> int | None:
     except UsageError as error:
         fail(_usage(error))
     except TrainingStopped as error:
-        fail(str(error), SIGNALLED + (signals.received or [error.signal])[0])
+        fail(str(error), SIGNALLED + error.signal)
     except KeyboardInterrupt as stopped:
         fail(str(stopped) or "interrupted", SIGNALLED + (signals.received or [signal.SIGINT])[0])
     except BrokenPipeError:
