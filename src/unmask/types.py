@@ -48,6 +48,7 @@ class Split:
         test: labelled images; only the benchmark opens them.
         has_masks: whether pixel metrics can be computed.
         warnings: one line each, for the user.
+        is_drawn: whether hashes of names alone chose the images that are held out, and neither authors nor groups did.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Split:
     test: tuple[Sample, ...] = ()
     has_masks: bool = False
     warnings: tuple[str, ...] = ()
+    is_drawn: bool = False
 
 
 class Prediction(NamedTuple):

@@ -21,11 +21,14 @@ from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, rate_for
+from unmask.inspection.division import Given, divide
+from unmask.inspection.held_out import score_held_out
 from unmask.inspection.inspector import Inspector
-from unmask.inspection.scoring import Reading, score_or_raise
+from unmask.inspection.looks import warn_of_looks
+from unmask.inspection.scoring import Reading
 from unmask.inspection.sources import Sources
 from unmask.inspection.torch_backend import TorchBackend, import_path
-from unmask.inspection.training_images import TrainingImages, check_images, warn_of_near_duplicates, without_copies
+from unmask.inspection.training_images import TrainingImages, check_images
 from unmask.training.trainer import Training
 from unmask.types import Split
 
@@ -33,25 +36,19 @@ HELD_OUT_SHARE = 0.2
 
 
 class Good(NamedTuple):
-    """Good images, divided.
+    """Good images.
 
     Attributes:
         images: all of them.
-        normals: numbers of those to learn from; None = divide them by their contents.
-        held_out: numbers of those to calibrate on.
+        given: how they are divided; None = by their contents.
         source: where they come from, in words.
-        share: of them to hold out, where they are divided by their contents.
+        share: of them to hold out, where contents divide them.
     """
 
     images: Sequence[Any]
-    normals: Sequence[int] | None
-    held_out: Sequence[int]
+    given: Given | None
     source: str
     share: float = HELD_OUT_SHARE
-
-    def divided(self, hashes: Sequence[str], seed: int) -> tuple[Sequence[int], Sequence[int]]:
-        """Numbers of the images to learn from, and of those to hold out."""
-        return _drawn(hashes, self.share, seed) if self.normals is None else (self.normals, self.held_out)
 
 
 def fit(
@@ -109,21 +106,24 @@ def _fitted(
     made.check_training(training)
     check_memory(training)
     start = time.monotonic()
-    promised = None if good.normals is None else rate_for(len(good.held_out), rate)  # before anything is decoded
+    promised = None if good.given is None else rate_for(len(good.given.held_out), rate)  # before anything is decoded
     checked = check_images(good.images, reading.tiling, reading.intensity, training)
-    normals, held_out = without_copies(checked.hashes, *good.divided(checked.hashes, training.seed))
-    if promised is None or len(held_out) != len(good.held_out):
-        promised = rate_for(len(held_out), rate)
-    warn_of_near_duplicates(good.images, checked, normals, held_out)
+    parts = divide(good.images, checked, good.given, good.share, training.seed)
+    if promised is None or good.given is None or parts.n_scenes != len(good.given.held_out):
+        promised = rate_for(parts.n_scenes, rate)
+    seen = [checked.looks[number] for number in sorted((*parts.normals, *parts.held_out))]
+    warn_of_looks(seen, no_noise=checked.is_noise_free)
     reading = replace(reading, intensity=checked.intensity)
-    hashes = {"learned": [checked.hashes[i] for i in normals], "held_out": [checked.hashes[i] for i in held_out]}
+    hashes = {role: [checked.hashes[i] for i in numbers] for role, numbers in parts.by_role().items()}
     facts = {**_detector_facts(made, preset), "source": good.source, "seed": training.seed}
     run = replace(training, identity=_identity(facts, reading, hashes))
-    made.fit(TrainingImages(good.images, normals, reading, checked), run)
+    made.fit(TrainingImages(good.images, parts.normals, reading, checked), run)
     made.mark_fitted()  # a detector of the user's may have a `fit` of its own
     backend = TorchBackend(made)
-    calibration = _calibrated(backend, reading, [good.images[i] for i in held_out], promised, training)
-    facts |= {"n_normal": len(normals), "n_held_out": len(held_out), "images": hashes}
+    held_out = [good.images[i] for i in parts.held_out]
+    calibration = _calibrated(backend, reading, held_out, promised, training, checked.is_noise_free)
+    facts |= {"n_normal": len(parts.normals), "n_held_out": len(held_out), "n_scenes": parts.n_scenes, "images": hashes}
+    facts |= {"noise_added": checked.is_noise_free, "properties": checked.properties()}
     facts |= {"fit_seconds": round(time.monotonic() - start, 1), **_circumstances(made)}
     return Inspector(backend, calibration, reading, facts)
 
@@ -173,18 +173,18 @@ def _divided(images: Any, held_out: Any, share: float, seed: int) -> Good:
     if isinstance(split, Split):
         source = f"{split.name} ({split.layout})"
         if held_out is None:
-            return _numbered(split.normals, split.held_out, source)
+            return _numbered(split.normals, split.held_out, source, is_drawn=split.is_drawn)
         return _numbered((*split.normals, *split.held_out), Sources(held_out), source)
     good = Sources(images)
     if not len(good):
         raise DatasetError("there are no images to learn from; give good ones")
     source = f"{len(good)} images"
-    return Good(good, None, (), source, share) if held_out is None else _numbered(good, Sources(held_out), source)
+    return Good(good, None, source, share) if held_out is None else _numbered(good, Sources(held_out), source)
 
 
-def _numbered(normals: Sequence[Any], held_out: Sequence[Any], source: str) -> Good:
+def _numbered(normals: Sequence[Any], held_out: Sequence[Any], source: str, *, is_drawn: bool = False) -> Good:
     both = Both(normals, held_out)
-    return Good(both, range(len(normals)), range(len(normals), len(both)), source)
+    return Good(both, Given(range(len(normals)), range(len(normals), len(both)), is_drawn), source)
 
 
 class Both(Sequence[Any]):
@@ -200,26 +200,18 @@ class Both(Sequence[Any]):
         return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
 
 
-def _drawn(hashes: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Images to learn from and to hold out, by the order of hashes of their contents; copies stay together."""
-    order = sorted(set(hashes), key=lambda one: hashlib.blake2b(f"{seed}/{one}".encode(), digest_size=8).digest())
-    drawn = set(order[: min(max(1, round(share * len(order))), len(order) - 1)])
-    held_out = [number for number, one in enumerate(hashes) if one in drawn]
-    return [number for number, one in enumerate(hashes) if one not in drawn], held_out
-
-
 # --- what the fit makes -----------------------------------------------------------------------------------------------
 
 
 def _calibrated(
-    backend: TorchBackend, reading: Reading, held_out: Sequence[Any], rate: float, training: Training
+    backend: TorchBackend, reading: Reading, held_out: Sequence[Any], rate: float, training: Training, noise: bool
 ) -> Calibration:
     """Whole images, as they will be judged: the maximum over many tiles is rarer exceeded than that of one."""
 
     def scored() -> Iterator[tuple[float, Any]]:
         start = time.monotonic()
-        for done, one in enumerate(score_or_raise(backend.predict, reading, held_out), 1):
-            yield one.score, one.map
+        for done, one in enumerate(score_held_out(backend.predict, reading, held_out, noise=noise), 1):
+            yield one
             left = (time.monotonic() - start) / done * (len(held_out) - done)
             training.progress("calibrate", done, len(held_out), left)
 

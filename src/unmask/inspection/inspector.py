@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import ImageError, SettingError
+from unmask.imaging.properties import differences, is_grey, properties_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
 from unmask.inspection.scoring import BATCH, Reading, Scored, score_images
-from unmask.inspection.sources import files_in
+from unmask.inspection.sources import as_source, files_in
 from unmask.types import AnomalyResult, ArrayPrediction, FailedImage, Frame, Step
 
 if TYPE_CHECKING:
@@ -180,7 +181,16 @@ class Inspector:
             milliseconds={**times, "total": sum(times.values())},
             path=_path(one.source),
             explanation=explanation,
+            notes=self._notes(one),
         )
+
+    def _notes(self, one: Scored) -> tuple[str, ...]:
+        """What sets an image apart from the good ones; files of older versions do not tell what these were."""
+        good = self.facts.get("properties")
+        if good is None:
+            return ()
+        channels = is_grey(one.square) if self.tiling.tile is None else None  # of one tile they say little of the image
+        return differences(good, properties_of(as_source(one.source)), one.map.shape, channels)
 
     def photograph(self, result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
         """The image behind a result, decoded from its path as it was judged; None where it has no path.
