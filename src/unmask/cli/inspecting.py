@@ -48,11 +48,13 @@ def inspect(
     paths = image_files(images)
     check_writable(report)
     from unmask import load
+    from unmask.inspection.notes import lines_of
 
     inspector = load(model, backend="torch" if explain and backend == "auto" else backend, device=device)
     counts: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     on_error = "raise" if strict else "record"
-    results = _printed(inspector.inspect_many(paths, on_error=on_error, explain=explain), counts, as_json)
+    results = _printed(inspector.inspect_many(paths, on_error=on_error, explain=explain), counts, notes, as_json)
     if report is None:
         for _ in results:
             pass
@@ -60,6 +62,8 @@ def inspect(
         _write_report(report, results, model.stem, inspector, explain)
     if not as_json:
         typer.echo(_summary(counts))
+    for line in lines_of(notes, counts.total()):
+        note(f"Note: {line}")
     if counts["failed"]:
         note(f"Note: {counts['failed']} of {counts.total()} images could not be judged; they have no verdict")
         raise typer.Exit(NOT_JUDGED)
@@ -68,12 +72,13 @@ def inspect(
 
 
 def _printed(
-    results: Iterable[AnomalyResult | FailedImage], counts: Counter[str], as_json: bool
+    results: Iterable[AnomalyResult | FailedImage], counts: Counter[str], notes: Counter[str], as_json: bool
 ) -> Iterator[AnomalyResult | FailedImage]:
-    """Print each result when it is there, and count it."""
+    """Print each result when it is there, and count it and its notes."""
     for result in results:
         failed = result.error is not None
         counts["failed" if failed else "anomalous" if result.is_anomalous else "good"] += 1  # type: ignore[union-attr]
+        notes.update(getattr(result, "notes", ()))
         typer.echo(json.dumps(result.to_dict()) if as_json else _line(result))
         yield result
 

@@ -18,7 +18,9 @@ EDGE = 2  # cells at each border that are not compared: a shift brings new conte
 MOST_APART = 0.025  # one minus the correlation of what sets two images apart from their set
 MOST_DIFFERENT = 0.8 / 255  # root mean square of what differs between two images, as a share of full scale
 FLAT = 0.5 / 255  # an image with less contrast than this holds nothing to compare
-SAME = 1 / 255  # by which no cell of one picture, saved or photographed again, differs
+SAME = 2 / 255  # by which no cell of one picture, saved or photographed again, differs
+NOISY = 3 / 255  # root mean square of what noise changes in one picture
+SAME_DETAIL = 0.8  # correlation of the edges of one picture, saved twice
 SHIFTS = 40  # directions in which small shifts move a set's signatures
 SHIFTED = 256  # images that these directions are found from
 ROWS = 128  # images compared with all others at a time
@@ -94,16 +96,31 @@ def scenes(signatures: Sequence[Float[np.ndarray, "40 40"]]) -> list[int]:
     return found
 
 
-def is_one_scene(signatures: Sequence[Float[np.ndarray, "40 40"]]) -> bool:
-    """Whether all images are one picture but for noise and compression: no cell differs by a grey level of 255.
+def are_equal_in_the_large(signatures: Sequence[Float[np.ndarray, "40 40"]]) -> bool:
+    """Whether no cell of any image differs by two grey levels of 255 from the first image's.
 
-    `near_duplicates` cannot tell, for nothing sets such images apart from their set.
+    `near_duplicates` cannot tell, for nothing sets such images apart from their set. Fine textures can be equal in the
+    large and differ in detail, see `is_one_picture`.
 
     Args:
         signatures: one for each image, from `signature`.
     """
     first = signatures[0].astype(np.float32)
     return all(float(np.abs(one - first).max()) < SAME for one in signatures)
+
+
+def is_one_picture(one: Float[np.ndarray, "3 h w"], other: Float[np.ndarray, "3 h w"]) -> bool:
+    """Whether two images that are equal in the large are one picture but for noise and compression.
+
+    Args:
+        one: RGB float32 in [0, 1].
+        other: of the same size.
+    """
+    a, b = one.mean(axis=0), other.mean(axis=0)
+    if float(np.sqrt(np.mean((a - b) ** 2))) < NOISY:
+        return True
+    edges = [np.diff(image, axis=1).ravel() for image in (a, b)]
+    return float(np.corrcoef(edges)[0, 1]) > SAME_DETAIL
 
 
 def _alike(signatures: Sequence[Float[np.ndarray, "40 40"]]) -> Iterator[tuple[int, Bool[np.ndarray, "rows rest"]]]:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask.errors import DatasetError, ImageError
-from unmask.imaging.fingerprints import is_one_scene, scenes
+from unmask.imaging.fingerprints import are_equal_in_the_large, is_one_picture, scenes
+from unmask.imaging.images import resize
 from unmask.inspection.looks import blank, warn_of_blank
-from unmask.inspection.scoring import name_of
+from unmask.inspection.scoring import Reading, name_of
 from unmask.inspection.training_images import Checked
 
 BURSTS = 2 / 3
 """Of the held-out images, the share that may show a scene which is learned from before names no longer divide."""
+
+COMPARED, SIDE = 20, 256  # images that are decoded again where all look the same, and the pixels of their sides
 
 
 class Division(NamedTuple):
@@ -53,13 +56,16 @@ class Given(NamedTuple):
     is_drawn: bool
 
 
-def divide(sources: Sequence[Any], checked: Checked, given: Given | None, share: float, seed: int) -> Division:
+def divide(
+    sources: Sequence[Any], checked: Checked, given: Given | None, reading: Reading, share: float, seed: int
+) -> Division:
     """Divide the good images: blank ones are left out, each picture counts once, and so does each held-out scene.
 
     Args:
         sources: of all images.
         checked: what is known of them.
         given: a division to keep; None = divide by the contents.
+        reading: how a source is decoded.
         share: of the scenes to hold out, where contents decide.
         seed: another one holds out others.
 
@@ -69,9 +75,7 @@ def divide(sources: Sequence[Any], checked: Checked, given: Given | None, share:
     """
     numbers = range(len(sources)) if given is None else (*given.normals, *given.held_out)
     kept = _once(checked, _shown(sources, checked, numbers))
-    signatures = {number: checked.signatures[number] for number in kept}
-    one_scene = len(kept) > 1 and is_one_scene(list(signatures.values()))
-    if one_scene or (len(kept) == 1 < len(numbers)):
+    if len(numbers) > 1 and _is_one_picture(sources, checked, kept, reading):
         raise DatasetError(
             f"the {len(numbers)} good images show one picture, copied or taken again: there is no variation to learn "
             "from; give photographs of different good parts"
@@ -79,8 +83,8 @@ def divide(sources: Sequence[Any], checked: Checked, given: Given | None, share:
     scene = _scenes(kept, checked)
     if given is None:
         return _drawn(kept, scene, checked.hashes, share, seed)
-    normals = [number for number in given.normals if number in signatures]
-    held_out = [number for number in given.held_out if number in signatures]
+    normals = [number for number in given.normals if number in scene]
+    held_out = [number for number in given.held_out if number in scene]
     if not normals:
         raise DatasetError("no image is left to learn from; give good photographs that are not among the held-out ones")
     learned = {scene[number] for number in normals}
@@ -113,6 +117,15 @@ def _once(checked: Checked, numbers: Sequence[int]) -> list[int]:
     if dropped := len(numbers) - len(first):
         warnings.warn(f"{dropped} good images are copies of others; each picture counts once", stacklevel=5)
     return list(first.values())
+
+
+def _is_one_picture(sources: Sequence[Any], checked: Checked, kept: Sequence[int], reading: Reading) -> bool:
+    """Whether all images are one picture; only where they are equal in the large, some are decoded again to tell."""
+    if not are_equal_in_the_large([checked.signatures[number] for number in kept]):
+        return False
+    some = kept[:: max(1, len(kept) // COMPARED)]
+    first, *others = (resize(reading.decode(sources[number]), SIDE, SIDE) for number in some)
+    return all(is_one_picture(first, other) for other in others)
 
 
 def _scenes(kept: Sequence[int], checked: Checked) -> dict[int, str]:

@@ -108,12 +108,12 @@ def _fitted(
     start = time.monotonic()
     promised = None if good.given is None else rate_for(len(good.given.held_out), rate)  # before anything is decoded
     checked = check_images(good.images, reading.tiling, reading.intensity, training)
-    parts = divide(good.images, checked, good.given, good.share, training.seed)
+    reading = replace(reading, intensity=checked.intensity)
+    parts = divide(good.images, checked, good.given, reading, good.share, training.seed)
     if promised is None or good.given is None or parts.n_scenes != len(good.given.held_out):
         promised = rate_for(parts.n_scenes, rate)
     seen = [checked.looks[number] for number in sorted((*parts.normals, *parts.held_out))]
     warn_of_looks(seen, no_noise=checked.is_noise_free)
-    reading = replace(reading, intensity=checked.intensity)
     hashes = {role: [checked.hashes[i] for i in numbers] for role, numbers in parts.by_role().items()}
     facts = {**_detector_facts(made, preset), "source": good.source, "seed": training.seed}
     run = replace(training, identity=_identity(facts, reading, hashes))

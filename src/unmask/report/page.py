@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from unmask.errors import UnmaskError
 from unmask.imaging.images import HEAT_ANCHORS, decode
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, holds_animations
+from unmask.inspection.notes import lines_of
 from unmask.report.cards import Card, card_of, failed_card
 from unmask.report.charts import Chart, stacked_bars
 from unmask.types import AnomalyResult, FailedImage
@@ -115,6 +117,7 @@ def _write_files(folder: Path, cards: list[Card], summary: Summary, facts: dict[
     metrics, curves, groups = summary
     _sort_in(cards, groups)
     facts["metrics"] = dict(metrics)
+    facts["notes"] = lines_of(Counter(note for card in cards for note in card.row["notes"]), len(cards))
     _write_tables(folder, facts, [card.row for card in cards])
     _write_page(folder / "index.html", facts, cards, curves)
 
@@ -148,6 +151,7 @@ def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]
             ("largest_box", pa.list_(pa.int64(), 4)),
             ("largest_area", pa.int64()),
             ("milliseconds", pa.float64()),
+            ("notes", pa.list_(pa.string())),
         ]
     )
     parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "results.parquet")
