@@ -92,10 +92,20 @@ def test_images_that_show_nothing_are_refused(image: np.ndarray) -> None:
 @pytest.mark.parametrize("n", [2, 3, 30])
 def test_one_picture_is_refused_however_often_it_came(n: int) -> None:
     one = pixels(0)
-    assert "show one picture" in refused([one] * n, DatasetError)
-    assert "show one picture" in refused([one] * n, DatasetError, held_out=[one] * n)
+    assert "show only one picture" in refused([one] * n, DatasetError)
+    assert "show only one picture" in refused([one] * n, DatasetError, held_out=[one] * n)
     saved = [encoded(one, quality=quality) for quality in (85, 90, 95)] + [encoded(one, "PNG")]
-    assert "show one picture" in refused((saved * n)[: n + 2], DatasetError)
+    assert "show only one picture" in refused((saved * n)[: n + 2], DatasetError)
+
+
+def test_a_folder_of_copies_is_refused_for_what_it_is(tmp_path: Path) -> None:
+    for value, kind, said in ((None, DatasetError, "show only one picture"), (0, ImageError, "no good image shows")):
+        folder = tmp_path / str(value)
+        folder.mkdir()
+        for number in range(5):
+            image = pixels(0) if value is None else np.zeros((SIZE, SIZE, 3), np.uint8)
+            Image.fromarray(image).save(folder / f"{number}.png")
+        assert said in refused(unmask.load_dataset(folder), kind)
 
 
 def test_blank_images_among_good_ones_are_left_out_and_named(tmp_path: Path) -> None:
@@ -116,7 +126,7 @@ def test_blank_images_among_good_ones_are_left_out_and_named(tmp_path: Path) -> 
 def test_few_images_are_one_line(n: int) -> None:
     images = [pixels(seed) for seed in range(n)]
     if n == 1:
-        assert "got 0; give more images" in refused(images, CalibrationError)
+        assert "show only one picture" in refused(images, DatasetError)
         return
     with pytest.warns(UserWarning, match="the best that can be promised is 0.5") as said:
         found = unmask.fit(images, detector="patchcore", settings=PATCHCORE, device="cpu")

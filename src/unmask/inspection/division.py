@@ -75,10 +75,10 @@ def divide(
     """
     numbers = range(len(sources)) if given is None else (*given.normals, *given.held_out)
     kept = _once(checked, _shown(sources, checked, numbers))
-    if len(numbers) > 1 and _is_one_picture(sources, checked, kept, reading):
+    if len(kept) == 1 or _is_one_picture(sources, checked, kept, reading):
         raise DatasetError(
-            f"the {len(numbers)} good images show one picture, copied or taken again: there is no variation to learn "
-            "from; give photographs of different good parts"
+            "the good images show only one picture, however often it was copied, saved or taken: there is no variation "
+            "to learn from; give photographs of different good parts"
         )
     scene = _scenes(kept, checked)
     if given is None:

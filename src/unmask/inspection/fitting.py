@@ -50,6 +50,16 @@ class Good(NamedTuple):
     source: str
     share: float = HELD_OUT_SHARE
 
+    def early_rate(self, wanted: float | None) -> float | None:
+        """The rate that can be promised as far as is known before anything is decoded; None = not known yet.
+
+        Raises:
+            CalibrationError: too few images are held out.
+        """
+        if self.given is None or (self.given.is_drawn and not self.given.held_out):
+            return None
+        return rate_for(len(self.given.held_out), wanted)
+
 
 def fit(
     images: Any,
@@ -106,7 +116,7 @@ def _fitted(
     made.check_training(training)
     check_memory(training)
     start = time.monotonic()
-    promised = None if good.given is None else rate_for(len(good.given.held_out), rate)  # before anything is decoded
+    promised = good.early_rate(rate)
     checked = check_images(good.images, reading.tiling, reading.intensity, training)
     reading = replace(reading, intensity=checked.intensity)
     parts = divide(good.images, checked, good.given, reading, good.share, training.seed)
