@@ -30,7 +30,7 @@ import psutil
 
 from unmask.benchmark.cost import machine
 from unmask.benchmark.results import write
-from unmask.imaging.images import list_images
+from unmask.imaging.listing import list_images
 
 RESULTS = Path(__file__).parent / "results"
 NOW = Path(__file__).parents[1]

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from unmask.imaging.fingerprints import near_duplicates, signature
-from unmask.imaging.images import decode, list_images, to_uint8
+from unmask.imaging.images import decode, to_uint8
+from unmask.imaging.listing import list_images
 
 CHANGED = 40  # photographs of each set that are changed in every way
 

@@ -311,6 +311,7 @@ def figures(one: Job) -> dict[str, Any]:
     )
     auroc = 0.9 + better + 0.001 * one.seed + 0.0001 * len(Path(one.dataset).name)
     made = {"commit": "abc", "cores": 2, "processor": "P", "threads": 1, "date": "2026-01-01", "fingerprint": "f"}
+    made["contents"] = "c"
     disturbed = {kind: {"image_auroc": 0.5, "false_alarm_rate": 0.25, "recall": 1.0} for kind in DISTURBANCES}
     return {
         **dict.fromkeys(names, 0.5),
@@ -336,7 +337,10 @@ def _sets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(place)
     whole = running._fingerprint
     made = {str(place / one) for one in (*SETS, "part_100")}
-    monkeypatch.setattr(running, "_fingerprint", lambda name: "f" if name in made else whole(name))
+    prints = {"fingerprint": "f", "contents": "c"}
+    monkeypatch.setattr(
+        running, "_fingerprint", lambda name, **options: prints if name in made else whole(name, **options)
+    )
 
 
 def test_rows_are_kept_resumed_and_tried_again(tmp_path: Path) -> None:

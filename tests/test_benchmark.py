@@ -156,6 +156,7 @@ def test_the_report_holds_what_was_measured(inspector: Inspector, split: Split, 
     by_kind = ", ".join(f"{kind}: {100 * share:.0f} %" for kind, share in figures["recall_by_kind"].items())
     assert by_kind in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     kept = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))
+    assert kept.pop("files") == {"seen": split.seen, "used": split.seen, "skipped": {}}
     assert kept == {"format": "unmask-metrics", "version": 1, **json.loads(json.dumps(figures))}
     results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))["results"]
     assert [row["group"] for row in results] == [sample.kind for sample in split.test]

@@ -259,7 +259,8 @@ def test_evaluate_prints_and_keeps_the_figures(run: Run, model: Path, weave: Pat
     assert said.code == 0
     printed = dict(line.split(maxsplit=1) for line in said.out.splitlines())
     kept = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))
-    assert set(printed) == set(kept) - {"version", "format"}
+    assert set(printed) == set(kept) - {"version", "format", "files"}
+    assert kept["files"] == {"seen": 33, "used": 33, "skipped": {}}
     assert float(printed["image_auroc"]) == pytest.approx(kept["image_auroc"], rel=1e-3)
     assert "Report:" in said.err
 
@@ -349,7 +350,7 @@ def test_a_process_of_its_own_says_only_what_it_should(weave: Path, tmp_path: Pa
     done = run_python("-m", "unmask", "fit", weave, "-o", tmp_path / "a.unmask", *TINY, "--device", "cpu")
     assert done.returncode == 0
     lines = [line for line in done.stderr.splitlines() if "━" not in line]
-    starts = ("weave: MVTec AD", "Note: a false-alarm rate", "Wrote", "Judge images")
+    starts = ("weave: MVTec AD", "Saw 33", "Note: a false-alarm rate", "Wrote", "Images that score", "Judge images")
     assert [line[:20] for line in lines if not line.startswith(starts)] == []
     assert len(lines) == len(starts)
 

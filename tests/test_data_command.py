@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from trees import put, put_many, write_mvtec
+from trees import mark, put, put_many, write_mvtec
 from unmask.cli.app import app
 
 
@@ -14,7 +14,7 @@ def mvtec(tmp_path):
     root = write_mvtec(tmp_path / "bottle")
     put(root / "train/good/large.png", size=(30, 20))
     put_many(root / "test/dent", 1)
-    put(root / "ground_truth/dent/000_mask.png", value=255)
+    mark(root / "ground_truth/dent/000_mask.png", 9)
     (root / "train/good/copy.png").write_bytes((root / "train/good/001.png").read_bytes())
     return root
 
@@ -35,6 +35,7 @@ def test_a_data_set_as_json(mvtec):
         "test_anomalous": {"crack": 3, "dent": 1},
         "masks": 4,
         "image_sizes": {"smallest": [6, 4], "largest": [30, 20], "most_common": [6, 4], "distinct": 2},
+        "files": {"seen": 22, "used": 21, "skipped": {"copy of another image": 1}},
         "warnings": ["1 of 12 good images are copies of others and do not count: copy.png (as 001.png)"],
     }
     assert before == sorted((path, path.stat().st_mtime_ns) for path in mvtec.rglob("*"))

@@ -157,7 +157,7 @@ def test_visa_by_its_tree(visa):
     good = [sample for sample in split.test if not sample.anomalous]
     assert len(split.normals) + len(split.held_out) + len(good) == 7
     assert len(good) >= 1
-    assert "were set apart as the test set's good images" in split.warnings[0]
+    assert "were set apart as the test set's good images" in split.warnings[-1]
 
 
 def test_good_and_bad(tmp_path):
@@ -208,7 +208,7 @@ def test_the_plain_tree_with_a_validation_folder_is_not_loco(mvtec):
     assert (split.layout, split.warnings) == ("MVTec AD", ())
     assert roles(split) == (10, 4, 2, ["crack"] * 3)
     assert {path.parent for path in split.held_out} == {mvtec / "validation/good"}
-    assert areas(split) == [24, 7, 24, 0, 0]
+    assert areas(split) == [5, 7, 7, 0, 0]
 
 
 def test_mvtec_3d(tmp_path):
@@ -300,7 +300,7 @@ def test_real_iad(real_iad):
 def test_another_json_file_is_an_error_only_when_it_was_given(mvtec, content):
     (mvtec / "bottle.json").write_text(content)
     assert datasets.load(mvtec).layout == "MVTec AD"
-    with pytest.raises(DatasetError, match="not a JSON file of Real-IAD"):
+    with pytest.raises(DatasetError, match=r"not a JSON file of Real-IAD|not JSON"):
         datasets.load(mvtec / "bottle.json")
 
 
@@ -370,7 +370,9 @@ def test_a_layout_without_good_images_falls_through_to_the_next(tmp_path):
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout.__name__ not in ("manifest", "flat")])
+@pytest.mark.parametrize(
+    "layout", [layout for layout in LAYOUTS if layout.__name__ not in ("manifest", "foreign", "flat")]
+)
 def test_the_docs_show_the_tree_of_every_layout(layout):
     tree = textwrap.dedent(inspect.getdoc(layout).split("\n\n")[1])
     assert f"```text\n{tree}\n```" in DOCUMENT

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trees import names, put, put_many, write_mvtec
+from trees import names, put, write_mvtec
 from unmask import datasets
 from unmask.datasets.inventory import abbreviated
 from unmask.errors import DatasetError, SettingError
@@ -14,37 +14,6 @@ from unmask.types import Sample
 @pytest.fixture
 def mvtec(tmp_path):
     return write_mvtec(tmp_path / "bottle")
-
-
-def test_manifest(tmp_path):
-    put_many(tmp_path / "images", 5)
-    put(tmp_path / "mask.png", value=255)
-    table = tmp_path / "week 12.csv"
-    rows = ["path,label,mask,split", "images/000.png,good,,train", "images/001.png,0,,train", "images/002.png,ok,,test"]
-    table.write_text("\ufeff" + "\n".join([*rows, "images/003.png, dent ,mask.png,test"]), encoding="utf-8")
-    split = datasets.load(table)
-    assert (split.name, split.layout, split.has_masks) == ("week 12", "manifest", True)
-    assert len(split.normals) == len(split.held_out) == 1
-    assert split.test == (
-        Sample(tmp_path / "images/002.png", False, "good"),
-        Sample(tmp_path / "images/003.png", True, "dent", (tmp_path / "mask.png",)),
-    )
-    for row, reason in (
-        ("images/004.png,bad,,train", "line 5: .* labelled bad but split is train"),
-        ("images/004.png,good,mask.png,test", "line 5: .* is good and has a mask"),
-        ("images/004.png,good,,valid", "line 5: wanted a path, a label and train or test"),
-        ("images/004.png", "line 5: wanted a path"),
-        ("images/nothing.png,good,,train", "nothing.png: cannot be read .No such file"),
-    ):
-        table.write_text("\n".join([*rows, row]))
-        with pytest.raises(DatasetError, match=reason):
-            datasets.load(table)
-    table.write_text("file,label\na,b")
-    with pytest.raises(DatasetError, match="no column path, split"):
-        datasets.load(table)
-    table.write_bytes(b"\xff\xfe\0")
-    with pytest.raises(DatasetError, match="cannot be read as CSV"):
-        datasets.load(table)
 
 
 def test_nothing_there(tmp_path):

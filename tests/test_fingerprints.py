@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from unmask.imaging.fingerprints import MOST_PAIRS, content_hash, near_duplicates, signature
-from unmask.imaging.images import decode, list_images, to_uint8
+from unmask.imaging.images import decode, to_uint8
+from unmask.imaging.listing import list_images
 
 
 def part(seed: int, size: int = 128) -> np.ndarray:

@@ -9,8 +9,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unmask.errors import DatasetError, ImageError
+from unmask.errors import ImageError
 from unmask.imaging import images
+from unmask.imaging.options import ImageOptions
 
 
 def noise(*shape, dtype=np.uint8, seed=0):
@@ -114,7 +115,7 @@ def test_compressed_16_bit_tiff_is_read_or_refused_but_never_cut_to_8_bit(tmp_pa
     path.write_bytes(tiff(noise(6, 5, 3, dtype=np.uint16), photometric="rgb"))
     with tifffile.TiffFile(path, mode="r+") as file:
         file.pages[0].tags[259].overwrite(5)  # says LZW
-    with pytest.raises(ImageError, match="would cut it to 8 bit; save it without compression"):
+    with pytest.raises(ImageError, match=r"LZW compression needs more decoders; run: pip install|cannot be read"):
         images.decode(path)
 
 
@@ -123,20 +124,12 @@ def test_float_tiff_must_lie_in_0_1():
     same(images.decode(tiff(array)), planes(array, 1.0))
     colour = np.random.default_rng(0).random((6, 5, 3)).astype(np.float32)
     same(images.decode(tiff(colour, photometric="rgb")), planes(colour, 1.0))
-    with pytest.raises(ImageError, match=r"float values in \[.*\], wanted \[0, 1\]; give an intensity range"):
+    with pytest.raises(ImageError, match=r"float values in \[.*\], wanted \[0, 1\]; give .* an intensity range"):
         images.decode(tiff(array * 300))
     with pytest.raises(ImageError, match="NaN"):
         images.decode(tiff(np.full((6, 5), np.nan, np.float32)))
-    with pytest.raises(ImageError, match="int32 has no known range"):
+    with pytest.raises(ImageError, match="signed 32-bit values from 1 to 1, whose full scale is unknown"):
         images.decode(tiff(np.ones((6, 5), np.int32)))
-
-
-def test_first_page_and_first_frame():
-    array = noise(2, 6, 5, dtype=np.uint16)
-    same(images.decode(tiff(array, photometric="minisblack")), planes(array[0], 65535.0))
-    frames = [Image.fromarray(noise(6, 5, 3, seed=seed)) for seed in (1, 2)]
-    content = saved(frames[0], "PNG", save_all=True, append_images=frames[1:])
-    same(images.decode(content), planes(noise(6, 5, 3, seed=1)))
 
 
 def test_alpha_lies_on_black():
@@ -205,8 +198,8 @@ def test_arrays(array):
         (noise(5, 7, 5), "shape"),
         (noise(2, 5, 7, 3), "shape"),
         (noise(0, 7, 3), "shape"),
-        (np.ones((5, 7), np.int64), "int64 has no known range"),
-        (np.ones((5, 7), bool), "bool has no known range"),
+        (np.ones((5, 7), np.int64), "signed 64-bit values from 1 to 1, whose full scale is unknown"),
+        (np.ones((5, 7), complex), "values of type complex128; give uint8"),
         (np.full((5, 7), 1.01), "intensity range"),
         (np.full((5, 7), -0.1), "intensity range"),
         (np.full((5, 7), np.inf), "NaN or infinite"),
@@ -222,15 +215,17 @@ def test_arrays_that_are_no_images(array, reason):
 def test_bombs_are_refused_from_the_header(width, height, tmp_path):
     # the pixels are missing: were they wanted, the error would be another one; warnings are errors here
     (tmp_path / "bomb.png").write_bytes(png(width, height, 8, 2))
-    with pytest.raises(ImageError, match=r"20000 x 5000 pixels, the limit|more pixels than Pillow opens"):
-        images.decode(tmp_path / "bomb.png", max_pixels=99_000_000)
+    with pytest.raises(
+        ImageError, match=rf"{width} x {height} pixels, the limit is 99000000; .*--max-pixels {width * height}"
+    ):
+        images.decode(tmp_path / "bomb.png", ImageOptions(max_pixels=99_000_000))
 
 
 def test_the_limit_is_the_callers():
     for source in (noise(10, 10, 3), saved(noise(10, 10, 3)), Image.new("L", (10, 10)), tiff(noise(10, 10))):
-        assert images.decode(source, max_pixels=100).shape == (3, 10, 10)
+        assert images.decode(source, ImageOptions(max_pixels=100)).shape == (3, 10, 10)
         with pytest.raises(ImageError, match="the limit is 99"):
-            images.decode(source, max_pixels=99)
+            images.decode(source, ImageOptions(max_pixels=99))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "TIFF16"])
@@ -282,16 +277,6 @@ def test_resize_map_keeps_a_ramp_straight_and_pixel_centres_aligned():
     assert fine.dtype == np.float32
     wanted = np.clip((np.arange(32) + 0.5) / 4 - 0.5, 0, 7)
     np.testing.assert_allclose(fine, np.tile(wanted, (24, 1)), atol=1e-5)
-
-
-def test_list_images(tmp_path):
-    for name in ("b.PNG", "a.jpg", ".hidden.png", "notes.txt", "sub/c.tiff", ".cache/d.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.name for path in images.list_images(tmp_path)] == ["a.jpg", "b.PNG"]
-    assert [path.name for path in images.list_images(tmp_path, recursive=True)] == ["a.jpg", "b.PNG", "c.tiff"]
-    with pytest.raises(DatasetError, match="is not a folder"):
-        images.list_images(tmp_path / "nothing")
 
 
 def test_bytes_and_back():

@@ -178,7 +178,7 @@ def test_each_tile_that_is_learned_from_is_made_once(paths: list[Path], monkeypa
         return real(image, h, w)
 
     settings = Tiling(16, tile=32, mask=region_of(str(paths[0]))["mask"])
-    checked = check_images(paths[:2], settings, None, Training())
+    checked = check_images(paths[:2], Reading(settings), Training())
     images = TrainingImages(paths[:2], range(2), Reading(settings), checked)
     corners = settings.corners(*checked.sizes[0])
     expected = [list(split(Reading(settings).decode(path), settings)) for path in paths[:2]]
@@ -193,7 +193,7 @@ def test_held_out_images_may_be_a_folder(paths: list[Path], inspector: Inspector
     with pytest.warns(UserWarning, match="20 good images are copies"):
         found = unmask.fit(paths[:20], held_out=str(paths[0].parent), **QUICK)
     assert found.facts["n_held_out"] == 20, "those that are learned from do not count"
-    with pytest.raises(DatasetError, match="is not a folder"):
+    with pytest.raises(DatasetError, match="there is no file or folder"):
         inspector.inspect_many("absent")
 
 

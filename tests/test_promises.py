@@ -189,7 +189,7 @@ def test_a_scene_is_on_one_side_whatever_the_order() -> None:
     for seed in (None, 1, 2):
         order = np.arange(60) if seed is None else np.random.default_rng(seed).permutation(60)
         images = [frames[number] for number in order]
-        checked = check_images(images, Tiling(SIZE), None, Training())
+        checked = check_images(images, READING, Training())
         with pytest.warns(UserWarning, match="12 scenes"):
             parts = divide(images, checked, None, READING, 0.2, 0)
         held_out.append({int(order[number]) for number in parts.held_out})
@@ -201,7 +201,7 @@ def test_a_scene_is_on_one_side_whatever_the_order() -> None:
 def test_names_do_not_divide_bursts_but_authors_do(tmp_path: Path) -> None:
     frames = [frame for seed in range(12) for frame in burst(seed)]
     images = [*[f for n, f in enumerate(frames) if n % 5], *frames[::5]]  # one frame of each scene is held out
-    checked = check_images(images, Tiling(SIZE), None, Training())
+    checked = check_images(images, READING, Training())
     with pytest.warns(UserWarning, match="60 good images show 12 scenes"):
         parts = divide(images, checked, Given(range(48), range(48, 60), is_drawn=True), READING, 0.2, 0)
     assert parts.n_scenes == 2

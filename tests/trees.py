@@ -41,5 +41,5 @@ def write_mvtec(root):
     put_many(root / "test/good", 2)
     put_many(root / "test/crack", 3)
     for number in range(3):
-        put(root / f"ground_truth/crack/{number:03d}_mask.png", value=255)
+        mark(root / f"ground_truth/crack/{number:03d}_mask.png", 5 + number)
     return root

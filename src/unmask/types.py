@@ -7,6 +7,7 @@ is in [0, 1]; a higher score is more anomalous.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,65 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class Skip(StrEnum):
+    """Why a file is skipped. A layout of data sets may have reasons of its own, such as "depth image"."""
+
+    UNREADABLE = "unreadable"
+    BROKEN_LINK = "broken link"
+    LOOP = "link in a circle"
+    TWICE = "the same file twice"
+    COPY = "copy of another image"
+    SPECIAL = "special file"
+    HIDDEN = "hidden"
+    THUMBNAIL = "thumbnail"
+    TRASH = "deleted file"
+    REPORT = "part of a report"
+    MODEL = "model file"
+    NOT_IMAGE = "not an image"
+    NESTED = "nested folder"
+    DEFECTS = "folder named like defects"
+    MASK = "mask"
+    UNUSED = "no part of the layout"
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file, or a folder that cannot be opened, that was seen and not used.
+
+    Attributes:
+        path: of the file.
+        reason: one of `Skip`, or what a layout of data sets says.
+    """
+
+    path: Path
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with the names of `AnomalyResult.to_dict`; there is no score and no verdict."""
+        return {**FailedImage("", self.path).to_dict(), "error": None, "skipped": str(self.reason)}
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """A mask that an annotation file describes, before it is drawn.
+
+    Attributes:
+        file: the annotation file.
+        size: (width, height) in pixels of the image that was annotated.
+        polygons: the corners of each, as x0, y0, x1, y1, ... in pixels from the upper left corner of that image.
+        runs: the lengths of runs of pixels down the columns, in turn outside and inside a region; one tuple a region.
+    """
+
+    file: Path
+    size: tuple[int, int]
+    polygons: tuple[tuple[float, ...], ...] = ()
+    runs: tuple[tuple[int, ...], ...] = ()
+
+
+Mask = Path | Outlines
+"""Where ground truth comes from: the file of a mask, or outlines in an annotation file."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image of a test set, with what is known about it.
@@ -25,14 +85,14 @@ class Sample:
         path: the image file.
         anomalous: the label; True for any kind of defect.
         kind: the name of its class, such as "good" or "broken_large".
-        masks: ground-truth files, one a defect (MVTec LOCO) or one an image; empty when none exist.
+        masks: ground truth, one a defect (MVTec LOCO) or one an image; empty when none exist.
         saturation: for each mask, the area in pixels at which its overlap counts as full (MVTec LOCO); empty elsewhere.
     """
 
     path: Path
     anomalous: bool
     kind: str
-    masks: tuple[Path, ...] = ()
+    masks: tuple[Mask, ...] = ()
     saturation: tuple[float, ...] = ()
 
 
@@ -49,6 +109,8 @@ class Split:
         has_masks: whether pixel metrics can be computed.
         warnings: one line each, for the user.
         is_drawn: whether hashes of names alone chose the images that are held out, and neither authors nor groups did.
+        seen: how many files lie in its folder, or are named by its table.
+        skipped: those of them that nothing is done with.
     """
 
     name: str
@@ -59,6 +121,8 @@ class Split:
     has_masks: bool = False
     warnings: tuple[str, ...] = ()
     is_drawn: bool = False
+    seen: int = 0
+    skipped: tuple[SkippedFile, ...] = ()
 
 
 class Prediction(NamedTuple):
@@ -156,6 +220,7 @@ class AnomalyResult:
         path: where the image came from, when it came from a file.
         explanation: the steps that led to the map, in order; empty if not asked for, or if the detector has none.
         notes: what to know about this image before its verdict is trusted, one line each.
+        page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
     """
 
     score: float
@@ -170,6 +235,7 @@ class AnomalyResult:
     path: Path | None = None
     explanation: tuple[Frame, ...] = ()
     notes: tuple[str, ...] = ()
+    page: int | None = None
 
     @property
     def error(self) -> None:
@@ -181,6 +247,7 @@ class AnomalyResult:
         return {
             "version": RESULT_VERSION,
             "path": None if self.path is None else str(self.path),
+            "page": self.page,
             "error": None,
             "score": self.score,
             "threshold": self.threshold,
@@ -188,6 +255,7 @@ class AnomalyResult:
             "regions": [asdict(region) for region in self.regions],
             "milliseconds": self.milliseconds,
             "notes": list(self.notes),
+            "skipped": None,
         }
 
 
@@ -198,16 +266,19 @@ class FailedImage:
     Attributes:
         error: why, in one line.
         path: where the image came from, when it came from a file.
+        page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
     """
 
     error: str
     path: Path | None = None
+    page: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the names of `AnomalyResult.to_dict`; there is no score and no verdict."""
         return {
             "version": RESULT_VERSION,
             "path": None if self.path is None else str(self.path),
+            "page": self.page,
             "error": self.error,
             "score": None,
             "threshold": None,
@@ -215,4 +286,5 @@ class FailedImage:
             "regions": [],
             "milliseconds": {},
             "notes": [],
+            "skipped": None,
         }

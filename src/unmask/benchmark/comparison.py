@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.benchmark.methods import method_of
+from unmask.benchmark.results import same_files
 from unmask.errors import DatasetError
 
 METRICS = {"image_auroc": "image AUROC", "image_ap": "image AP", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
@@ -164,7 +165,7 @@ def _differences(first: Mapping[Any, Any], second: Mapping[Any, Any], metric: st
         other = second.get((dataset, seed))
         if other is None or row[metric] is None or other[metric] is None:
             continue
-        if row["fingerprint"] != other["fingerprint"]:
+        if not same_files(row, other):
             raise DatasetError(f"{dataset}, seed {seed}: its files differ between the two runs; run one of them again")
         found[dataset].append(other[metric] - row[metric])
     return {dataset: np.array(values) for dataset, values in found.items()}

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from unmask.benchmark.methods import method_of
-from unmask.benchmark.results import Row, by_method
+from unmask.benchmark.results import Row, by_method, prints_of, same_files
 from unmask.benchmark.running import PREDICTIONS_FOLDER, predictions_name
-from unmask.datasets import fingerprint, load
+from unmask.datasets import load
 from unmask.errors import SettingError, UnmaskError
 from unmask.imaging.images import decode, heat, overlay, to_uint8
 from unmask.report.thumbnails import data_uri, thumbnail
@@ -108,8 +108,8 @@ def galleries(folder: Path, rows: Sequence[Row], methods: Sequence[str]) -> Iter
 def _split(row: Row) -> Split | None:
     """The data set of a row; None where it is gone or has changed."""
     try:
-        split = load(row["folder"], seed=row["seed"])
-        return split if fingerprint(split) == row["fingerprint"] else None
+        split = load(row["folder"], seed=row["seed"], recursive=row.get("recursive", True))
+        return split if same_files(row, prints_of(split)) else None
     except UnmaskError:
         return None
 

@@ -19,6 +19,7 @@ class Job(NamedTuple):
         dataset: its folder or manifest.
         seed: of the split and of the method.
         show_leaks: score the test set during the training as well, to say what that would have claimed.
+        recursive: whether images in folders inside the data set's own are used.
     """
 
     detector: str
@@ -27,6 +28,7 @@ class Job(NamedTuple):
     dataset: str
     seed: int
     show_leaks: bool = False
+    recursive: bool = True
 
     @property
     def method(self) -> Method:

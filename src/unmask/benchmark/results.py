@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from unmask.benchmark.methods import method_of
-from unmask.errors import DatasetError, DependencyError
+from unmask.datasets import contents, fingerprint
+from unmask.errors import DatasetError, DependencyError, printable
+from unmask.imaging.writing import written_whole
+from unmask.types import Split
 
 JSON, PARQUET = "results.json", "results.parquet"
 FORMAT, VERSION = "unmask-bench", 1
 """Of results.json; the version rises when a name or a meaning changes. Files without one are of version 1."""
 
-NAMES = ("detector", "preset", "dataset", "folder", "layout", "fingerprint", "failed")
+NAMES = ("detector", "preset", "dataset", "folder", "layout", "fingerprint", "contents", "failed")
 COUNTS = ("seed", "n_normal", "n_heldout", "n_test", "n_left_out", "n_robustness")
 FIGURES = (
     *("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "spro", "f1_max", "threshold"),
@@ -35,10 +37,8 @@ Row = Mapping[str, Any]
 
 def write(file: Path, content: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    with written_whole(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def write_rows(folder: Path, rows: Sequence[Row]) -> None:
@@ -66,6 +66,24 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def prints_of(split: Split) -> dict[str, str]:
+    """What a row keeps to know its data set again: hashes of its files' names and sizes, and of their contents.
+
+    Raises:
+        DatasetError: a file has gone since the split was loaded.
+    """
+    return {"fingerprint": fingerprint(split), "contents": contents(split)}
+
+
+def same_files(first: Row, second: Row) -> bool:
+    """Whether two rows, or a row and what `prints_of` gives, are of the same files.
+
+    Rows of older versions know the names and sizes of their files alone; those are compared then.
+    """
+    known = {first.get("contents"), second.get("contents")} - {None}
+    return first.get("fingerprint") == second.get("fingerprint") and len(known) < 2
+
+
 def need_pyarrow() -> None:
     """Raise DependencyError where it is not installed, before hours of work."""
     if importlib.util.find_spec("pyarrow") is None:
@@ -91,9 +109,9 @@ def write_table(file: Path, rows: Sequence[Row]) -> None:
         ]
     )
     flat = [{name: one for name, one in _flat(row).items() if name in schema.names} for row in rows]
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    parquet.write_table(pa.Table.from_pylist(flat, schema), temporary)
-    temporary.replace(file)
+    flat = [{name: printable(one) if isinstance(one, str) else one for name, one in row.items()} for row in flat]
+    with written_whole(file) as temporary:
+        parquet.write_table(pa.Table.from_pylist(flat, schema), temporary)
 
 
 def _flat(row: Row) -> dict[str, Any]:

@@ -26,12 +26,14 @@ from unmask.benchmark.cost import Energy, busy_cores, machine, peak_megabytes, p
 from unmask.benchmark.job import PREDICTIONS, ROW, Job
 from unmask.benchmark.methods import detector_class, make_detector
 from unmask.benchmark.processes import end_with_parent
+from unmask.benchmark.results import prints_of
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
-from unmask.datasets import fingerprint, load
+from unmask.datasets import load
 from unmask.errors import UnmaskError
 from unmask.evaluation.dataset_metrics import DatasetMetrics
 from unmask.evaluation.evaluate import warn_of_fitted
 from unmask.evaluation.selection import content_hashes, select
+from unmask.imaging import accounting
 from unmask.inspection.calibration import Calibration, rate_for
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
@@ -68,7 +70,7 @@ def measure(job: Job) -> tuple[dict[str, Any], Arrays]:
     Raises:
         UnmaskError: the data set has no test part, an image cannot be read, or the method fails.
     """
-    whole = load(job.dataset, seed=job.seed)
+    whole = load(job.dataset, seed=job.seed, recursive=job.recursive)
     selected = select(whole, content_hashes([*whole.normals, *whole.held_out], "good images"))
     warn_of_fitted(selected)
     split = selected.split
@@ -87,7 +89,8 @@ def measure(job: Job) -> tuple[dict[str, Any], Arrays]:
         **job._asdict(),
         "dataset": split.name,
         "n_left_out": selected.n_left_out,
-        "fingerprint": fingerprint(whole),
+        **prints_of(whole),
+        "files": accounting.counts(whole.seen, whole.skipped),
         **fitted.facts,
         "robustness": robustness.figures(robust, disturbed),
         "n_robustness": len(robust),

@@ -11,15 +11,17 @@ from unmask.benchmark.job import Job
 from unmask.benchmark.lock import LOCK, locked
 from unmask.benchmark.methods import Method, as_methods, method_of
 from unmask.benchmark.places import Place, here
-from unmask.benchmark.results import JSON, need_pyarrow, rows_of, write_rows
+from unmask.benchmark.results import JSON, Row, need_pyarrow, prints_of, rows_of, same_files, write_rows
 from unmask.benchmark.row_process import dataset_name
-from unmask.datasets import fingerprint, load
-from unmask.errors import DatasetError, SettingError
+from unmask.datasets import load
+from unmask.errors import DatasetError, SettingError, printable
+from unmask.imaging.writing import written_whole
 
 if TYPE_CHECKING:
     from unmask.detectors import Detector
 
 PREDICTIONS_FOLDER = "predictions"
+LONGEST_NAME = 150  # bytes of a data set's name in that of a file; 255 are possible in all
 OnRow = Callable[[Mapping[str, Any], int, int], None]
 
 
@@ -40,6 +42,7 @@ def bench(
     command: str = "",
     folder_name: Callable[[Path], str] = str,
     on_row: OnRow = ignore,
+    recursive: bool = True,
 ) -> list[dict[str, Any]]:
     """Measure what is missing, and write results.json and results.parquet after every row.
 
@@ -55,6 +58,7 @@ def bench(
         command: that asked for it; each row holds it.
         folder_name: what rows call the folder of a data set.
         on_row: called with each row, how many are done, and how many there are.
+        recursive: whether images in folders inside the data sets' own are used.
 
     Returns:
         All rows of the folder.
@@ -65,8 +69,8 @@ def bench(
     """
     output, sets = Path(output), {str(Path(one).resolve()): Path(one) for one in datasets}
     _existing_rows(output, resume)
-    jobs = _jobs(sets, as_methods(methods), seeds, show_leaks=show_leaks)
-    prints = _fingerprints(sets, max_minutes)
+    jobs = _jobs(sets, as_methods(methods), seeds, show_leaks=show_leaks, recursive=recursive)
+    prints = _fingerprints(sets, max_minutes, recursive=recursive)
     with locked(output):
         missing, rows = _missing(jobs, _existing_rows(output, resume), prints)
         for number, done in enumerate((place or here())(missing, max_minutes), len(jobs) - len(missing) + 1):
@@ -76,9 +80,11 @@ def bench(
     return rows
 
 
-def _jobs(sets: Iterable[str], methods: Sequence[Method], seeds: Sequence[int], *, show_leaks: bool) -> list[Job]:
+def _jobs(
+    sets: Iterable[str], methods: Sequence[Method], seeds: Sequence[int], *, show_leaks: bool, recursive: bool
+) -> list[Job]:
     return [
-        Job(method.detector, method.preset, dict(method.settings), dataset, seed, show_leaks)
+        Job(method.detector, method.preset, dict(method.settings), dataset, seed, show_leaks, recursive)
         for seed in seeds
         for dataset in sets
         for method in methods
@@ -86,13 +92,13 @@ def _jobs(sets: Iterable[str], methods: Sequence[Method], seeds: Sequence[int], 
 
 
 def _missing(
-    jobs: Sequence[Job], rows: Sequence[dict[str, Any]], prints: Mapping[str, str]
+    jobs: Sequence[Job], rows: Sequence[dict[str, Any]], prints: Mapping[str, Row]
 ) -> tuple[list[Job], list[dict[str, Any]]]:
     """The jobs that have no row yet, and the rows that are still of the files that are there."""
     show_leaks = any(job.show_leaks for job in jobs)
     there = {_key(row) for row in rows if _is_current(row, prints, show_leaks=show_leaks)}
     missing = [job for job in jobs if (str(job.method), dataset_name(job.dataset), job.seed) not in there]
-    current = [row for row in rows if prints.get(row["dataset"]) in (None, row.get("fingerprint")) or row.get("failed")]
+    current = [row for row in rows if row.get("failed") or same_files(row, prints.get(row["dataset"], row))]
     return missing, current
 
 
@@ -111,14 +117,17 @@ def predictions_name(row: Mapping[str, Any]) -> str:
     """The file of a row's scores and small maps."""
     name = method_of(row)
     plain = "".join(letter if letter.isalnum() else "_" for letter in name)[:60]
-    return f"{row['dataset']}-{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}-{row['seed']}.npz"
+    dataset = printable(row["dataset"])
+    if len(dataset.encode()) > LONGEST_NAME:
+        dataset = f"{dataset[: LONGEST_NAME // 4]}-{hashlib.blake2b(dataset.encode(), digest_size=4).hexdigest()}"
+    return f"{dataset}-{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}-{row['seed']}.npz"
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, int]:
     return method_of(row), row["dataset"], row["seed"]
 
 
-def _fingerprints(datasets: Iterable[str], minutes: float | None) -> dict[str, str]:
+def _fingerprints(datasets: Iterable[str], minutes: float | None, *, recursive: bool) -> dict[str, Row]:
     """Fingerprints by name; raises where a data set or the time limit is wrong."""
     if minutes is not None and not 0 < minutes < float("inf"):
         raise SettingError(f"max-minutes is {minutes:g}; give a number above 0")
@@ -127,19 +136,19 @@ def _fingerprints(datasets: Iterable[str], minutes: float | None) -> dict[str, s
     for one in datasets:
         if (other := names.setdefault(dataset_name(one), one)) != one:
             raise SettingError(f"{other} and {one} have the same name, and rows go by names; rename one of them")
-    return {name: _fingerprint(one) for name, one in names.items()}
+    return {name: _fingerprint(one, recursive=recursive) for name, one in names.items()}
 
 
-def _fingerprint(dataset: str) -> str:
-    split = load(dataset)
+def _fingerprint(dataset: str, *, recursive: bool) -> Row:
+    split = load(dataset, recursive=recursive)
     if not split.test:
         raise DatasetError(f"{split.name} ({split.layout}) has no labelled test images; bench needs some")
-    return fingerprint(split)
+    return prints_of(split)
 
 
-def _is_current(row: Mapping[str, Any], prints: Mapping[str, str], *, show_leaks: bool) -> bool:
+def _is_current(row: Row, prints: Mapping[str, Row], *, show_leaks: bool) -> bool:
     """Whether a row was measured, on the files that are there now, and with observations where those are wanted."""
-    same = row.get("fingerprint") == prints.get(row["dataset"])
+    same = same_files(row, prints.get(row["dataset"], {}))
     return not row.get("failed") and same and (bool(row.get("show_leaks")) or not show_leaks)
 
 
@@ -155,7 +164,5 @@ def _existing_rows(output: Path, resume: bool) -> list[dict[str, Any]]:
 
 
 def _write_bytes(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+    with written_whole(file) as temporary:
+        temporary.write_bytes(content)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from unmask.benchmark.comparison import compare_all
 from unmask.benchmark.methods import method_of
 from unmask.benchmark.results import Row, by_method, mean, spread, whole_seeds
+from unmask.imaging.accounting import in_words
 
 COLUMNS = {
     "image_auroc": ("image AUROC", 100),
@@ -32,6 +33,7 @@ def lines(rows: Sequence[Row], *, show_leaks: bool = False) -> Iterator[str]:
     if show_leaks:
         yield from leaks(rows)
     yield from left_out(rows)
+    yield from accounts(rows)
     yield from failures(rows)
 
 
@@ -47,6 +49,13 @@ def left_out(rows: Sequence[Row]) -> Iterator[str]:
     counts = {row["dataset"]: row["n_left_out"] for row in rows if row.get("n_left_out")}
     for dataset, count in counts.items():
         yield f"{dataset}: {count} test images are also good images to learn from; they are left out of all figures"
+
+
+def accounts(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each data set: how many files were seen, used and skipped."""
+    counted = {row["dataset"]: row["files"] for row in rows if row.get("files")}
+    for dataset, files in counted.items():
+        yield f"{dataset}: {in_words(files)}"
 
 
 def ranked(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:

@@ -12,6 +12,7 @@ from unmask.cli.console import note
 from unmask.errors import DatasetError, DependencyError, SettingError
 
 if TYPE_CHECKING:
+    from unmask.imaging.listing import Listing
     from unmask.types import Split
 
 
@@ -26,34 +27,36 @@ def needs_torch() -> Iterator[None]:
         ) from error
 
 
-def load_dataset(source: Path, seed: int, groups: str | None = None) -> Split:
-    """A data set, after a line about what was found."""
+def load_dataset(source: Path, seed: int, groups: str | None = None, *, recursive: bool = True) -> Split:
+    """A data set, after lines about what was found, and about the files that were seen, used and skipped."""
     from unmask.datasets import load
+    from unmask.imaging.accounting import sentence
 
-    split = load(source, seed=seed, groups=groups)
+    split = load(source, seed=seed, groups=groups, recursive=recursive)
     counts = f"{len(split.normals)} good images to learn from, {len(split.held_out)} held out"
     note(f"{split.name}: {split.layout}; {counts}, {len(split.test)} to test on.")
+    note(f"{sentence(split.seen, split.skipped)}.")
     for warning in split.warnings:
         note(f"Note: {warning}")
     return split
 
 
-def image_files(given: list[Path]) -> list[Path]:
-    """Image files, and those in folders.
+def image_files(given: list[Path], *, recursive: bool = True) -> Listing:
+    """Image files, and those in folders, each once, after a line about what was seen.
 
     Raises:
         DatasetError: there are none, or a path leads nowhere.
     """
-    from unmask.imaging.images import list_images
+    from unmask.imaging.accounting import sentence
+    from unmask.imaging.listing import gather
 
-    found: list[Path] = []
-    for path in given:
-        if not path.exists():
-            raise DatasetError(f"there is no file or folder {path}; give image files or folders of them")
-        found += list_images(path, recursive=True) if path.is_dir() else [path]
-    if not found:
-        raise DatasetError(f"no images in {given[0]}; give image files or folders of them")
-    return found
+    listing = gather(given, recursive=recursive)
+    found = sentence(listing.seen, listing.skipped)
+    if not listing.files:
+        found = f" ({found})" if listing.skipped else ""
+        raise DatasetError(f"no images in {given[0]}{found}; give image files or folders of them")
+    note(f"{found}.")
+    return listing
 
 
 def check_writable(place: Path | None) -> None:

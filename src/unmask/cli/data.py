@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from unmask.cli import options as opt
+from unmask.cli.console import out
+
 
 def data(
     path: Annotated[Path, typer.Argument(help="A data set's folder, a CSV manifest, or a JSON file of Real-IAD.")],
@@ -17,17 +20,22 @@ def data(
         str | None,
         typer.Option(help="A regular expression on image paths; images that it gives one name stay on one side."),
     ] = None,
+    recursive: opt.Recursive = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
     """Show what a folder is recognised as, and count its images; nothing is changed."""
     from unmask.datasets import load, summary
+    from unmask.imaging.accounting import sentence
 
-    counts = summary(load(path, seed=seed, groups=group))
+    split = load(path, seed=seed, groups=group, recursive=recursive)
+    counts = summary(split)
     if as_json:
-        typer.echo(json.dumps(counts))
+        out(json.dumps(counts))
         return
-    for line in _lines(counts):
-        typer.echo(line)
+    for line in (*_lines(counts), f"{sentence(split.seen, split.skipped)}."):
+        out(line)
+    for warning in counts["warnings"]:
+        out(f"Note: {warning}")
 
 
 def _lines(counts: Mapping[str, Any]) -> Iterator[str]:
@@ -41,8 +49,6 @@ def _lines(counts: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'anomalous test images':26} {sum(kinds.values())}{by_kind}"
     yield f"{'masks':26} {counts['masks']}"
     yield f"{'image size':26} {_sizes(counts['image_sizes'])}"
-    for warning in counts["warnings"]:
-        yield f"Note: {warning}"
 
 
 def _sizes(sizes: Mapping[str, Any]) -> str:

@@ -41,25 +41,33 @@ def fit(
     overlap: opt.Overlap = 0.25,
     region: opt.Region = None,
     intensity_range: opt.Intensity = None,
+    bands: opt.Bands = None,
+    page: opt.Page = None,
+    max_pixels: opt.MaxPixels = None,
     max_memory: opt.MaxMemory = None,
     scratch: opt.Scratch = None,
+    recursive: opt.Recursive = True,
 ) -> None:
     """Learn from good images; write a model file."""
+    from unmask.inspection.model_file import check_model_name
+
     if output.is_dir():
         raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
+    check_model_name(output)
     check_writable(output)
     reading = _reading({"resize": resize, "tile": tile, "overlap": overlap, "region": region}, intensity_range)
+    reading |= _image_options({"bands": bands, "page": page, "max_pixels": max_pixels})
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
     run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}
     run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
-    split = load_dataset(source, seed, group)
+    split = load_dataset(source, seed, group, recursive=recursive)
     with needs_torch(), progress_bars() as progress:
         from unmask.training.devices import is_main_process
 
         training = _training(output, progress, run)
         inspector = _fitted(split, training, {**chosen, **reading, "false_alarm_rate": false_alarm_rate})
     if is_main_process():
-        inspector.facts["folder"] = _nearby(source, output)
+        inspector.facts |= {"folder": _nearby(source, output), "recursive": recursive}
         inspector.save(output)
         shutil.rmtree(training.checkpoints or "", ignore_errors=True)
         _report_fit(inspector, output)
@@ -126,6 +134,14 @@ def _reading(options: dict[str, Any], intensity_range: str | None) -> dict[str, 
     return {**options, "intensity_range": (given.low, given.high)}
 
 
+def _image_options(options: dict[str, Any]) -> dict[str, Any]:
+    """How files of several bands or pictures are read; wrong options are refused before any image is looked at."""
+    from unmask.imaging.options import ImageOptions
+
+    ImageOptions.of(**options)
+    return options
+
+
 def _nearby(source: Path, output: Path) -> str | None:
     """The way from the model file to the folder of the fit, if that lies beside or below it; never a whole path."""
     try:
@@ -139,12 +155,12 @@ def _report_fit(inspector: Inspector, output: Path) -> None:
     calibration, intensity = inspector.calibration, inspector.reading.intensity
     if intensity is not None and not intensity.given:
         note(f"The 16-bit images hold values up to {intensity.high:.0f} at most: that counts as white.")
+    note(f"Wrote {output} ({megabytes(output):.1f} MB) after {inspector.facts['fit_seconds']:.0f} s.")
     note(
-        f"Wrote {output} ({megabytes(output):.1f} MB) after {inspector.facts['fit_seconds']:.0f} s. "
         f"Images that score above {calibration.threshold:.3g} are anomalous; on average, at most "
-        f"{calibration.false_alarm_rate:.1%} of good images will ({calibration.n_held_out} were held out to know).\n"
-        f"Judge images with: unmask inspect {output} IMAGES"
+        f"{calibration.false_alarm_rate:.1%} of good images will ({calibration.n_held_out} were held out to know)."
     )
+    note(f"Judge images with: unmask inspect {output} IMAGES")
 
 
 def _bytes(text: str | None) -> int | None:
@@ -166,7 +182,7 @@ def _good_images(model: Path, facts: dict[str, Any], images: Path | None) -> Seq
         return _normals(images)
     near = facts.get("folder")
     if near is not None and (model.parent / near).exists():
-        return _normals(model.parent / near)
+        return _normals(model.parent / near, recursive=facts.get("recursive", True))
     note(
         "Note: the folder of the fit is not near the model file, so no verdicts are compared, and the export is not "
         "taken in place of the model. Give --images GOOD to compare them."
@@ -174,13 +190,13 @@ def _good_images(model: Path, facts: dict[str, Any], images: Path | None) -> Seq
     return ()
 
 
-def _normals(folder: Path) -> Sequence[Path]:
+def _normals(folder: Path, *, recursive: bool = True) -> Sequence[Path]:
     """Good images alone: of a data set, those that are neither defects nor test images."""
     from unmask.datasets import load
 
     if folder.is_file() and folder.suffix.lower() != ".csv":
-        return image_files([folder])
-    split = load(folder)
+        return image_files([folder]).files
+    split = load(folder, recursive=recursive)
     return (*split.normals, *split.held_out)
 
 
@@ -189,8 +205,9 @@ def _report_export(done: Exported) -> None:
         f"{done.verdicts} verdicts were compared with the model's, {done.differing} differ. " if done.verdicts else ""
     )
     calibrated = f"Its thresholds come from {done.calibrated_on} good images. " if done.calibrated_on else ""
+    note(f"Wrote {done.path} ({megabytes(done.path):.1f} MB). {calibrated}{compared}".rstrip())
     note(
-        f"Wrote {done.path} ({megabytes(done.path):.1f} MB). {calibrated}{compared}Its scores differ by at most "
-        f"{done.difference:.2g} and its maps by {done.map_difference:.2g}, as shares of the threshold or of themselves."
-        f"\nJudge images with: unmask inspect {done.path} IMAGES"
+        f"Its scores differ by at most {done.difference:.2g} and its maps by {done.map_difference:.2g}, as shares of "
+        "the threshold or of themselves."
     )
+    note(f"Judge images with: unmask inspect {done.path} IMAGES")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +12,12 @@ import typer
 
 from unmask.cli import options as opt
 from unmask.cli.arguments import check_writable, image_files
-from unmask.cli.console import note
+from unmask.cli.console import note, out
+from unmask.cli.signals import Signals
 from unmask.errors import SettingError
 
 if TYPE_CHECKING:
+    from unmask.imaging.listing import Listing
     from unmask.inspection.inspector import Inspector
     from unmask.types import AnomalyResult, FailedImage
 
@@ -24,6 +26,7 @@ ANOMALOUS, NOT_JUDGED = 1, 3
 
 
 def inspect(
+    context: opt.Context,
     model: opt.Model,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     report: opt.Report = None,
@@ -39,48 +42,91 @@ def inspect(
         bool,
         typer.Option("--strict", help="Stop at the first image that cannot be judged, with exit code 2 and no report."),
     ] = False,
+    page: opt.Page = None,
+    max_pixels: opt.MaxPixels = None,
+    recursive: opt.Recursive = True,
     backend: opt.Backend = "auto",
     device: opt.Device = "auto",
 ) -> None:
     """Judge new images."""
     if explain and report is None:
         raise SettingError("--explain came without --report, which its pictures go to; add --report FOLDER")
-    paths = image_files(images)
+    listing = image_files(images, recursive=recursive)
     check_writable(report)
     from unmask import load
-    from unmask.inspection.notes import lines_of
 
-    inspector = load(model, backend="torch" if explain and backend == "auto" else backend, device=device)
+    chosen = "torch" if explain and backend == "auto" else backend
+    inspector = load(model, backend=chosen, device=device, page=page, max_pixels=max_pixels)
     counts: Counter[str] = Counter()
-    notes: Counter[str] = Counter()
-    on_error = "raise" if strict else "record"
-    results = _printed(inspector.inspect_many(paths, on_error=on_error, explain=explain), counts, notes, as_json)
-    if report is None:
-        for _ in results:
-            pass
+    signals: Signals = context.obj
+    judged = inspector.inspect_many(listing.files, on_error="raise" if strict else "record", explain=explain)
+    with signals.awaited():
+        results = _printed(judged, counts, as_json, signals)
+        if report is None:
+            deque(results, maxlen=0)
+        else:
+            words = (model.stem, lambda: _left_out(counts, listing.files, signals))
+            _write_report(report, results, words, inspector, explain, listing)
+    if as_json:
+        _print_skipped(listing, images)
     else:
-        _write_report(report, results, model.stem, inspector, explain)
-    if not as_json:
-        typer.echo(_summary(counts))
-    for line in lines_of(notes, counts.total()):
-        note(f"Note: {line}")
+        out(_summary(counts))
+    if signals:
+        raise KeyboardInterrupt(_interruption(counts, listing.files, report))
+    if code := _exit_code(counts, listing, fail_on_anomaly=fail_on_anomaly):
+        raise typer.Exit(code)
+
+
+def _exit_code(counts: Counter[str], listing: Listing, *, fail_on_anomaly: bool) -> int:
+    """The exit code, after a note where something has no verdict."""
+    from unmask.types import Skip
+
+    unreadable = [one.path for one in listing.skipped if one.reason == Skip.UNREADABLE]
+    if unreadable:
+        note(f"Note: {len(unreadable)} files or folders cannot be opened, such as {unreadable[0]}; they are not judged")
     if counts["failed"]:
         note(f"Note: {counts['failed']} of {counts.total()} images could not be judged; they have no verdict")
-        raise typer.Exit(NOT_JUDGED)
-    if fail_on_anomaly and counts["anomalous"]:
-        raise typer.Exit(ANOMALOUS)
+    if counts["failed"] or unreadable:
+        return NOT_JUDGED
+    return ANOMALOUS if fail_on_anomaly and counts["anomalous"] else 0
 
 
 def _printed(
-    results: Iterable[AnomalyResult | FailedImage], counts: Counter[str], notes: Counter[str], as_json: bool
+    results: Iterable[AnomalyResult | FailedImage], counts: Counter[str], as_json: bool, signals: Signals
 ) -> Iterator[AnomalyResult | FailedImage]:
-    """Print each result when it is there, and count it and its notes."""
+    """Print and count each result when it is there, then the notes on all; a signal ends them after the present one."""
+    from unmask.inspection.notes import lines_of
+
+    notes: Counter[str] = Counter()
     for result in results:
         failed = result.error is not None
         counts["failed" if failed else "anomalous" if result.is_anomalous else "good"] += 1  # type: ignore[union-attr]
         notes.update(getattr(result, "notes", ()))
-        typer.echo(json.dumps(result.to_dict()) if as_json else _line(result))
+        out(json.dumps(result.to_dict()) if as_json else _line(result))
         yield result
+        if signals:
+            break
+    for line in lines_of(notes, counts.total()):
+        note(f"Note: {line}")
+
+
+def _interruption(counts: Counter[str], paths: Collection[Path], report: Path | None) -> str:
+    kept = "" if report is None else f"; {report} holds those"
+    return f"interrupted after {counts.total()} of {len(paths)} images{kept}"
+
+
+def _left_out(counts: Counter[str], paths: Collection[Path], signals: Signals) -> str | None:
+    """What a report lacks because of a signal."""
+    return f"Interrupted: {counts.total()} of {len(paths)} images are in this report." if signals else None
+
+
+def _print_skipped(listing: Listing, given: Collection[Path]) -> None:
+    """Print skipped files as results without a verdict: those that were named, and those that are named like images."""
+    from unmask.imaging.listing import IMAGE_SUFFIXES
+
+    for one in listing.skipped:
+        if one.path in given or one.path.suffix.lower() in IMAGE_SUFFIXES:
+            out(json.dumps(one.to_dict()))
 
 
 def _line(result: AnomalyResult | FailedImage) -> str:
@@ -88,9 +134,10 @@ def _line(result: AnomalyResult | FailedImage) -> str:
 
     if isinstance(result, FailedImage):
         return f"{'NOT JUDGED':10} {result.error}"
+    page = "" if result.page is None else f", page {result.page}"
     verdict = "ANOMALOUS" if result.is_anomalous else "good"
     place = f"  at {result.regions[0].box}" if result.is_anomalous and result.regions else ""
-    return f"{verdict:10} {result.score:8.2f} (threshold {result.threshold:.2f})  {result.path}{place}"
+    return f"{verdict:10} {result.score:8.2f} (threshold {result.threshold:.2f})  {result.path}{page}{place}"
 
 
 def _summary(counts: Counter[str]) -> str:
@@ -103,20 +150,24 @@ def _summary(counts: Counter[str]) -> str:
 def _write_report(
     folder: Path,
     results: Iterable[AnomalyResult | FailedImage],
-    title: str,
+    words: tuple[str, Callable[[], str | None]],
     inspector: Inspector,
     explain: bool,
+    listing: Listing,
 ) -> None:
     from unmask.inspection.explanation import ANIMATIONS
-    from unmask.report.page import write_report
+    from unmask.report.page import Summary, write_report
 
+    title, left_out = words
     page = write_report(
         folder,
         results,
         title=title,
         calibration=inspector.calibration,
         model=inspector.facts,
+        summary=lambda: Summary(left_out=left_out()),
         photo=inspector.photograph,
+        files=(listing.seen, listing.skipped),
     )
     note(f"Report: {page}")
     if explain and not page.with_name(ANIMATIONS).exists():

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    Context = typer.Context
+else:
+    Context = typer.Context.__base__  # of click, or of the copy of it inside typer: that is what a command is given
 
 Source = Annotated[Path, typer.Argument(help="A folder of good images, or a data set (MVTec AD, VisA, CSV, ...).")]
 Model = Annotated[Path, typer.Argument(help="A model file written by: unmask fit, or unmask export.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The model file to write.")]
 Report = Annotated[Path | None, typer.Option("--report", "-o", help="Folder for a report: open its index.html.")]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
+
+Recursive = Annotated[
+    bool, typer.Option("--recursive/--no-recursive", help="Use images in folders inside folders too, or skip them.")
+]
 
 # --- what to learn ----------------------------------------------------------------------------------------------------
 
@@ -66,5 +75,14 @@ Intensity = Annotated[
         "--intensity-range",
         help="Values that become black and white, LOW,HIGH: 0,4095 for 12 bits. Learned from 16-bit images otherwise.",
     ),
+]
+Bands = Annotated[
+    str | None, typer.Option(help="Bands that become grey (one) or RGB (three), counted from 1, such as 3,2,1.")
+]
+Page = Annotated[
+    str | None, typer.Option(help="Picture to take from files of several, counted from 1; or all: each is an image.")
+]
+MaxPixels = Annotated[
+    float | None, typer.Option(help="Refuse images with more pixels than this: 100 million unless it is given.")
 ]
 Backend = Annotated[str, typer.Option(help="What computes: auto, torch, onnx or openvino.")]

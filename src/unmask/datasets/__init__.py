@@ -5,31 +5,42 @@ manifests.py   the same from a CSV file
 inventory.py   the files of a recognised data set, each with its role
 checks.py      what can be wrong with the files, found from their headers
 copies.py      equal files, which count once
+accounting.py  every file used, or skipped with its reason
+contents.py    what tells two states of a data set's files apart
 division.py    which good images are held out, and groups that stay together
 masks.py       ground truth: the only place that opens it
+mask_files.py  mask files to arrays
+marks.py       which pixels of a mask are defective
+drawing.py     outlines of an annotation file to pixels
+ground_truth.py  what can be wrong with masks
+labels.py      which words mean good, and which a defect
 summary.py     what a data set holds, counted
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
+from dataclasses import replace
 from pathlib import Path
 
+from unmask.datasets.accounting import account, defect_warnings
 from unmask.datasets.checks import check
+from unmask.datasets.contents import contents, fingerprint
 from unmask.datasets.copies import count_once
 from unmask.datasets.division import draw, group_warnings, grouped, names_of, with_test_normals
 from unmask.datasets.inventory import Inventory
 from unmask.datasets.layouts import recognise
+from unmask.datasets.layouts.trees import Tree
 from unmask.datasets.masks import read_mask, read_masks
 from unmask.datasets.summary import summary
 from unmask.errors import DatasetError, SettingError
 from unmask.types import Split
 
-__all__ = ["fingerprint", "load", "read_mask", "read_masks", "summary"]
+__all__ = ["contents", "fingerprint", "load", "read_mask", "read_masks", "summary"]
 
 
-def load(path: str | Path, *, held_out_share: float = 0.2, seed: int = 0, groups: str | None = None) -> Split:
+def load(
+    path: str | Path, *, held_out_share: float = 0.2, seed: int = 0, groups: str | None = None, recursive: bool = True
+) -> Split:
     """Read a data set: its good images, divided into those to learn from and those held out, and its labelled test set.
 
     The layout is recognised from the files: MVTec AD, MVTec AD 2, MVTec 3D-AD, MVTec LOCO AD, MPDD, BTAD, VisA,
@@ -39,10 +50,9 @@ def load(path: str | Path, *, held_out_share: float = 0.2, seed: int = 0, groups
 
     Thresholds come from held-out images, which no detector learns from. An image is held out when the hash of
     "{seed}/{name}", its path relative to the training folder, falls below the share, so that adding images moves no
-    other one and every machine agrees. At least one image is held out and at least one is not, if there are two or
-    more. Where the authors hold good images out themselves (validation/good), those are taken and all training images
-    are learned from. Where a data set brings no good test images, a share of the good images that no seed changes
-    becomes the test set's.
+    other one and every machine agrees. At least one of two and more is held out and one is not. Where the authors hold
+    good images out themselves (validation/good), those are taken. Where a data set brings no good test images, a share
+    of the good images that no seed changes becomes the test set's.
 
     Good images with equal contents count once: the first by name stays, and a warning names the others. Photographs
     of one thing (a patient, a lot, a burst, neighbouring video frames) are alike too, and a threshold means little when
@@ -56,10 +66,12 @@ def load(path: str | Path, *, held_out_share: float = 0.2, seed: int = 0, groups
             slashes). Its first capture group, or the whole match if it captures nothing, names the image's group, and
             the hash of that name decides for all of the group. An image without a match is a group of its own. Given
             for a manifest, it takes the place of the column group.
+        recursive: whether images in folders inside the layout's own, such as good/day2/, are used.
 
     Returns:
         The split: `normals` and `held_out` are paths of good images, `test` are labelled images; `layout` names what
-        was recognised, and `warnings` are what a user should know, one line each.
+        was recognised, and `warnings` are what a user should know, one line each. Of the `seen` files of the folder,
+        those that nothing is done with are `skipped`, each with its reason.
 
     Raises:
         DatasetError: nothing is there or recognised, no image is good, files cannot be read, or masks do not fit.
@@ -68,9 +80,17 @@ def load(path: str | Path, *, held_out_share: float = 0.2, seed: int = 0, groups
     if not 0 < held_out_share < 1:
         raise SettingError(f"held_out_share is {held_out_share}, wanted a share between 0 and 1, such as 0.2")
     root = Path(path)
-    inventory = recognise(root)
-    check(inventory)
-    return _divided(root, with_test_normals(grouped(count_once(inventory), groups)), held_out_share, seed)
+    if not root.exists():
+        raise DatasetError(f"{root}: no such folder or manifest; give the data set's folder")
+    tree = Tree(root, recursive=recursive)
+    inventory = recognise(tree)
+    inventory = grouped(count_once(check(inventory)), groups)
+    return _accounted(_divided(root, with_test_normals(inventory), held_out_share, seed), tree, inventory)
+
+
+def _accounted(split: Split, tree: Tree, inventory: Inventory) -> Split:
+    seen, skipped = account(tree, inventory)
+    return replace(split, warnings=(*split.warnings, *defect_warnings(skipped)), seen=seen, skipped=skipped)
 
 
 def _divided(root: Path, inventory: Inventory, held_out_share: float, seed: int) -> Split:
@@ -90,23 +110,3 @@ def _divided(root: Path, inventory: Inventory, held_out_share: float, seed: int)
         warnings=warnings,
         is_drawn=not inventory.held_out and not inventory.groups,
     )
-
-
-def fingerprint(split: Split) -> str:
-    """Hash the relative names, roles, kinds and sizes in bytes of all files to 12 hex digits.
-
-    What is held out does not enter, so that benchmark rows of several seeds carry the same fingerprint.
-
-    Raises:
-        DatasetError: a file has gone since the split was loaded.
-    """
-    rows = [("train", path) for path in (*split.normals, *split.held_out)]
-    for sample in split.test:
-        label = "bad" if sample.anomalous else "good"
-        rows += [(f"test {label} {sample.kind}", sample.path), *(("mask", mask) for mask in sample.masks)]
-    base = os.path.commonpath([path.parent for _, path in rows])
-    try:
-        lines = sorted(f"{role}|{Path(os.path.relpath(p, base)).as_posix()}|{p.stat().st_size}" for role, p in rows)
-    except OSError as error:
-        raise DatasetError(f"{error.filename}: {error.strerror}; load the data set again") from error
-    return hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()

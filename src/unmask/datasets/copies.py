@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory, abbreviated
+from unmask.datasets.wording import listed
+from unmask.types import Skip
 
 
 def count_once(inventory: Inventory) -> Inventory:
@@ -16,13 +18,17 @@ def count_once(inventory: Inventory) -> Inventory:
 
     A copy that was held out while its twin was learned from would score as an image that was learned from, and the
     threshold would come out too low. Test images stay as they are; those that are also training images are warned
-    about.
+    about, and so are equal images of which some are labelled good and others defective.
     """
     good = dict.fromkeys((*inventory.normals, *inventory.held_out))
     test = dict.fromkeys(sample.path for sample in inventory.test)
     first_of: dict[Path, Path] = {}
     leaked = set(test) & set(good)
+    defective = {sample.path for sample in inventory.test if sample.anomalous}
+    contradicting = []
     for equal in equal_files(good | test):
+        if 0 < len(defective & set(equal)) < len(equal):
+            contradicting.append(sorted(equal))
         if alike := sorted(path for path in equal if path in good):
             first_of |= dict.fromkeys(alike[1:], alike[0])
             leaked |= set(equal) & set(test)
@@ -34,7 +40,9 @@ def count_once(inventory: Inventory) -> Inventory:
             *inventory.warnings,
             *_copied(inventory, first_of, len(good)),
             *_leaked([path for path in test if path in leaked]),
+            *_contradicting(contradicting),
         ),
+        unused={**inventory.unused, **dict.fromkeys(first_of, Skip.COPY)},
     )
 
 
@@ -69,6 +77,13 @@ def _leaked(paths: list[Path]) -> tuple[str, ...]:
     if not paths:
         return ()
     return (f"{len(paths)} test images are also training images; no figure counts them: {abbreviated(paths)}",)
+
+
+def _contradicting(groups: list[list[Path]]) -> tuple[str, ...]:
+    if not groups:
+        return ()
+    pairs = [" and ".join(f"{path.parent.name}/{path.name}" for path in equal[:2]) for equal in groups]
+    return (f"{len(groups)} photographs are labelled good under one name and defective under another: {listed(pairs)}",)
 
 
 def _length(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ TEST_SHARE = 0.2  # of the good images, where a data set brings no good test ima
 def draw(names: Mapping[Key, str], share: float, salt: str) -> set[Key]:
     """Draw the images whose name's hash of "{salt}/{name}", as a fraction of its range, is below the share.
 
+    Names are compared as NFC, so that systems which write accents in two characters draw the same images.
+
     Images of equal names are drawn together. Of two names or more at least one is drawn (the smallest hash) and one is
     not (the largest); of a single one, none.
 
@@ -31,7 +34,8 @@ def draw(names: Mapping[Key, str], share: float, salt: str) -> set[Key]:
     """
 
     def fraction(name: str) -> float:
-        digest = hashlib.blake2b(f"{salt}/{name}".encode(), digest_size=8).digest()
+        text = unicodedata.normalize("NFC", f"{salt}/{name}")
+        digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
 
     ranked = sorted((fraction(name), name) for name in set(names.values()))

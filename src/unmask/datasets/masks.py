@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Integer
-from PIL import Image
+from jaxtyping import Bool
 
-from unmask.errors import DatasetError
-from unmask.imaging.decoding import FORMATS
-from unmask.types import Sample
+from unmask.datasets.drawing import drawn, scaled
+from unmask.datasets.json_files import read_json
+from unmask.datasets.marks import Marks, marks_of
+from unmask.datasets.mask_files import mask_pixels, orientation_of, turned
+from unmask.datasets.wording import placed
+from unmask.errors import DatasetError, ImageError
+from unmask.imaging.images import size_of
+from unmask.types import Mask, Outlines, Sample
 
 
 def read_mask(sample: Sample, h: int, w: int) -> Bool[np.ndarray, "h w"]:
-    """Read the union of a sample's masks at h x w pixels (nearest neighbour where the files have another size).
+    """Read the union of a sample's masks at h x w pixels (nearest neighbour where they have another size).
 
-    A pixel that is not zero is defective; in a JPEG, whose zeros are blurred, one above 127. No masks, no defect.
+    `unmask.datasets.marks` says which pixels of a file count as defective. No masks, no defect.
 
     Raises:
-        DatasetError: a mask cannot be read.
+        DatasetError: a mask cannot be read, or does not fit its photograph.
     """
     union = np.zeros((h, w), dtype=bool)
     for mask in read_masks(sample):
-        union |= np.asarray(Image.fromarray(mask).resize((w, h), Image.Resampling.NEAREST))
+        union |= scaled(mask, w, h)
     return union
 
 
 def read_masks(sample: Sample) -> list[Bool[np.ndarray, "_ _"]]:
-    """Read a sample's masks one by one, each (h, w) at its own size; several in MVTec LOCO AD, else one or none.
+    """Read a sample's masks one by one, each (h, w) as its photograph; several in MVTec LOCO AD, else one or none.
 
     Raises:
-        DatasetError: a mask cannot be read.
+        DatasetError: a mask cannot be read, or does not fit its photograph.
     """
-    return [_defective(path) for path in sample.masks]
+    return [marks.defective for marks in read_marks(sample)]
+
+
+def read_marks(sample: Sample) -> list[Marks]:
+    """Do what `read_masks` does, and give a remark with each mask that had to be interpreted.
+
+    Raises:
+        DatasetError: a mask cannot be read, or does not fit its photograph.
+    """
+    if not sample.masks:
+        return []
+    try:
+        size = size_of(sample.path)
+    except ImageError:  # an image that cannot be read is its reader's to refuse
+        size = None
+    return [_fitted(mask, sample.path, size) for mask in sample.masks]
 
 
 def is_empty(mask: Path) -> bool:
@@ -45,7 +63,18 @@ def is_empty(mask: Path) -> bool:
     Raises:
         DatasetError: the mask cannot be read.
     """
-    return not _defective(mask).any()
+    return not _marks(mask).defective.any()
+
+
+def is_turned_alike(mask: tuple[int, int], photograph: tuple[int, int], path: Path) -> bool:
+    """Say whether a mask of (width, height) was drawn on its photograph as it lies in the file, not upright."""
+    return not fits(mask, photograph) and fits(mask, photograph[::-1]) and orientation_of(path) >= 5
+
+
+def fits(mask: tuple[int, int], photograph: tuple[int, int]) -> bool:
+    """Say whether two sizes (width, height) have one aspect: scaled to each other, they differ by a pixel at most."""
+    (w, h), (width, height) = mask, photograph
+    return abs(w * height - h * width) <= max(w, h, width, height)
 
 
 def saturations(samples: Sequence[Sample], config: Path) -> tuple[Sample, ...]:
@@ -58,40 +87,60 @@ def saturations(samples: Sequence[Sample], config: Path) -> tuple[Sample, ...]:
         DatasetError: the config or a mask cannot be read, or a mask's value is not in the config.
     """
     try:
-        rules = {int(rule["pixel_value"]): rule for rule in json.loads(config.read_text(encoding="utf-8"))}
+        rules = {int(rule["pixel_value"]): rule for rule in read_json(config)}
         areas = {
             value: (float(rule["saturation_threshold"]), bool(rule["relative_saturation"]))
             for value, rule in rules.items()
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{config}: not MVTec LOCO's list of defects ({error!r}); restore the original file"
-        ) from error
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise DatasetError(f"{placed(config)}: not MVTec LOCO's list of defects; restore the original file") from error
 
     def saturation(path: Path) -> float:
-        values = _values(path)
+        pixels = mask_pixels(path)[0]
+        values = pixels[..., :3].max(axis=2) if pixels.ndim == 3 else pixels
         value, area = int(values.max()), int(np.count_nonzero(values))
         if value not in areas:
-            raise DatasetError(f"{path}: pixel value {value} is not in {config.name}; restore the original files")
+            raise DatasetError(
+                f"{placed(path)}: pixel value {value} is not in {config.name}; restore the original files"
+            )
         threshold, relative = areas[value]
         return float(min(int(threshold * area) if relative else threshold, area))
 
-    return tuple(replace(sample, saturation=tuple(saturation(path) for path in sample.masks)) for sample in samples)
+    return tuple(
+        replace(sample, saturation=tuple(saturation(mask) for mask in sample.masks if isinstance(mask, Path)))
+        for sample in samples
+    )
 
 
-def _defective(path: Path) -> Bool[np.ndarray, "h w"]:
-    """Read which pixels a mask file marks; the zeros of a JPEG are blurred, so that its threshold is in the middle."""
-    return _values(path) > (127 if path.suffix.lower() in (".jpg", ".jpeg") else 0)
+def _fitted(mask: Mask, photograph: Path, size: tuple[int, int] | None) -> Marks:
+    """Read a mask and bring it to the size and the orientation of its photograph, whose upright size is given."""
+    if not isinstance(mask, Path):
+        return _drawn(mask, photograph, size or mask.size)
+    marks = _marks(mask)
+    h, w = marks.defective.shape
+    if size is None or (w, h) == size:
+        return marks
+    if is_turned_alike((w, h), size, photograph):
+        marks = marks._replace(defective=turned(marks.defective, orientation_of(photograph)))
+        return marks._replace(defective=scaled(marks.defective, *size))
+    if not fits((w, h), size):
+        raise DatasetError(f"{placed(mask)}: {w} x {h} for an image {size[0]} x {size[1]}; resize it")
+    return marks._replace(defective=scaled(marks.defective, *size))
 
 
-def _values(path: Path) -> Integer[np.ndarray, "h w"]:
-    """Read the numbers a mask file holds: palette indices as they are, the largest colour, no alpha."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            values = np.asarray(image).astype(np.int64)
-            alpha = image.mode in ("LA", "RGBA")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DatasetError(f"{path}: the mask cannot be read ({error}); replace the file") from error
-    if values.ndim == 3:
-        values = (values[..., :-1] if alpha else values).max(axis=2)
-    return values
+def _marks(mask: Path) -> Marks:
+    pixels, lossy = mask_pixels(mask)
+    return marks_of(pixels, lossy=lossy)
+
+
+def _drawn(mask: Outlines, photograph: Path, size: tuple[int, int]) -> Marks:
+    """Draw outlines on the photograph, or on it as it lies in the file where that is what was annotated."""
+    if is_turned_alike(mask.size, size, photograph):
+        return Marks(turned(drawn(mask, *size[::-1]), orientation_of(photograph)))
+    if not fits(mask.size, size):
+        w, h = mask.size
+        raise DatasetError(
+            f"{placed(mask.file)}: {photograph.name} is annotated at {w} x {h} and has {size[0]} x {size[1]} pixels; "
+            "export again"
+        )
+    return Marks(drawn(mask, *size))

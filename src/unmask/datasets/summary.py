@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from unmask.datasets.checks import sizes_of
+from unmask.imaging import accounting
 from unmask.types import Split
 
 VERSION = 1  # of the summary's keys
@@ -18,7 +19,8 @@ def summary(split: Split) -> dict[str, Any]:
         A mapping that can be written as JSON: "version" (1) of these keys; "name" and "layout"; "normals" and
         "held_out", how many good images are learned from and held out; "test_good" and "test_anomalous", of which the
         second counts by kind; "masks"; "image_sizes", with the "smallest", "largest" and "most_common" (width, height)
-        in pixels and how many "distinct" ones there are; "warnings", one line each.
+        in pixels and how many "distinct" ones there are; "files", how many were "seen", "used" and "skipped" by reason;
+        "warnings", one line each.
 
     Raises:
         DatasetError: a file cannot be read any more.
@@ -41,5 +43,6 @@ def summary(split: Split) -> dict[str, Any]:
             "most_common": list(sizes.most_common(1)[0][0]),
             "distinct": len(sizes),
         },
+        "files": accounting.counts(split.seen, split.skipped),
         "warnings": list(split.warnings),
     }

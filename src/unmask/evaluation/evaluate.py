@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,10 @@ from unmask.datasets import load
 from unmask.evaluation.dataset_metrics import DatasetMetrics
 from unmask.evaluation.progress import Progress, silent, tracked
 from unmask.evaluation.selection import Selection, select
+from unmask.imaging import accounting
+from unmask.imaging.writing import written_whole
 from unmask.inspection.inspector import Inspector
+from unmask.inspection.options import checked_options
 from unmask.report.page import Summary, write_report
 from unmask.types import AnomalyResult, Sample, Split
 
@@ -23,6 +26,7 @@ FORMAT, VERSION = "unmask-metrics", 1
 """Of `metrics.json`; the version rises when a name or a meaning changes."""
 
 
+@checked_options
 def evaluate(
     inspector: Inspector,
     split: Split | str | Path,
@@ -30,30 +34,31 @@ def evaluate(
     *,
     eval_size: int | None = None,
     include_seen: bool = False,
+    recursive: bool = True,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Score the test set once and measure.
 
     Test images whose picture the model was fitted or calibrated on are left out, with a warning. `n_left_out` counts
-    them; it is None where the model file does not say which pictures it was fitted on (files of older versions).
+    them; it is None where the model file does not say what it was fitted on (files of older versions).
 
     Args:
         inspector: fitted and calibrated.
         split: whose test set to use: what `load_dataset` gives, or a data set's folder.
         report: a folder for index.html, results.json, results.parquet and metrics.json; None = write nothing.
-        eval_size: pixel metrics at eval_size x eval_size, to compare with papers; None = at the masks' own size.
+        eval_size: pixel metrics at eval_size x eval_size, as in papers; None = at the masks' own size.
         include_seen: also measure test images that the model was fitted or calibrated on.
+        recursive: of a folder: see `load_dataset`.
         progress: called after each image of the stages "check" and "measure".
 
-    Returns:
-        The figures of metrics.json; None where there are no masks or only one class.
+    Returns the figures of metrics.json; None where there are no masks or only one class.
 
     Raises:
         DatasetError: there is no test set, all of it was fitted on, or an image or mask of it cannot be read.
         SettingError: eval_size is below 1.
     """
     if isinstance(split, str | Path):
-        split = load(split, seed=inspector.facts.get("seed", 0))
+        split = load(split, seed=inspector.facts.get("seed", 0), recursive=recursive)
     metrics = DatasetMetrics(split.name, has_masks=split.has_masks, eval_size=eval_size)
     fitted = fitted_pictures(inspector.facts)
     selected = select(split, fitted, inspector.reading, include_seen=include_seen, progress=progress)
@@ -66,12 +71,11 @@ def evaluate(
         return {**found, "n_left_out": selected.n_left_out}
 
     if report is None:
-        for _ in results:
-            pass
+        deque(results, maxlen=0)
     else:
-        folder = Path(report)
+        folder, files = Path(report), accounting.counts(split.seen, split.skipped)
         _write_report(folder, inspector, split, results, lambda: _summary(figures(), metrics))
-        _write_json(folder / METRICS, {"format": FORMAT, "version": VERSION, **figures()})
+        _write_json(folder / METRICS, {"format": FORMAT, "version": VERSION, **figures(), "files": files})
     return figures()
 
 
@@ -86,6 +90,7 @@ def _write_report(
         model={**inspector.facts, "test set": f"{split.name} ({split.layout})"},
         summary=summary,
         photo=inspector.photograph,
+        files=(split.seen, split.skipped) if split.seen else None,
     )
 
 
@@ -130,6 +135,5 @@ def _in_words(shares: dict[str, float]) -> str:
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

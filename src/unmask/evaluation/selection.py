@@ -91,11 +91,11 @@ def content_hashes(
     hashes, bad = [], []
     for path in tracked(paths, len(paths), "check", progress):
         try:
-            pixels, name = pixels_of(path)
-            _, h, w = planes(pixels, name, None if reading is None else reading.intensity).shape
+            pixels = pixels_of(path) if reading is None else reading.pixels(path)
+            _, h, w = planes(pixels, None if reading is None else reading.intensity).shape
             if reading is not None:
-                reading.tiling.region(h, w, name)
-            hashes.append(content_hash(pixels))
+                reading.tiling.region(h, w, pixels.name)
+            hashes.append(content_hash(pixels.values))
         except ImageError as error:
             bad.append(str(error))
     if bad:

@@ -1,75 +1,277 @@
-"""Image files to arrays of their own kind (8 bit, 16 bit, float), upright; what Pillow and tifffile each cannot do."""
+"""Image files and Pillow images to values of their own kind (8 bit, 16 bit, float), upright; a parser for each kind."""
 
 from __future__ import annotations
 
 import io
-import warnings
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from PIL.ImageFile import ImageFile
+from PIL import Image
 
 from unmask.errors import ImageError
+from unmask.imaging.codecs import heif
+from unmask.imaging.colour import deep_in_srgb
+from unmask.imaging.formats import HEAD, File, Kind, kind_of
+from unmask.imaging.jpeg import header_in, header_of, jpeg_values
+from unmask.imaging.jpeg2000 import deep_jpeg2000
+from unmask.imaging.options import ALL, DEFAULTS, ImageOptions
+from unmask.imaging.pillow import loaded, opened, orientation_of, upright
+from unmask.imaging.pixels import Pixels, plain
+from unmask.imaging.png import DEEP, Png, deep_png, is_short, opened_png, png_of, png_size, with_key
+from unmask.imaging.pnm import pnm_of, pnm_values
+from unmask.imaging.tiff import orientation_of_page, tiff_pixels
+from unmask.imaging.tiff_pages import opened_tiff, pictures_of
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # Pillow knows 40 more; each is one more parser open to foreign bytes
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-ORIENTATION = 0x0112  # the tag of EXIF and TIFF
-GREY_WHITE_IS_ZERO, GREY, RGB = 0, 1, 2  # the photometric interpretations of TIFF that are read at depth
-STRAIGHT_ALPHA = 2
-# Pillow keeps only the first byte of each value of 16-bit colour: taken for the other byte order, the same file yields
-# the second byte. Grey with alpha has four bytes a pixel and is read as if it were 8-bit RGBA.
-PNG_16_BIT = {"RGB;16B": ("RGB;16B", "RGB;16L"), "RGBA;16B": ("RGBA;16B", "RGBA;16L"), "LA;16B": ("RGBA",)}
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # of masks, as Pillow calls them
+READ = "PNG, JPEG, TIFF, BMP, WebP"  # the kinds that a message offers
+LONGEST_REASON, LONGEST_NAME = 120, 120
+QUOTED = re.compile(r"""b?(['"]).*?\1""")
 
 
-def file_pixels(source: str | Path | bytes, max_pixels: int) -> tuple[np.ndarray, str]:
-    """Decode a file to (h, w), (h, w, 3) or (h, w, 4) of uint8, uint16, int32 or float32, and give its name for errors.
+def file_pixels(source: str | Path | bytes, options: ImageOptions = DEFAULTS) -> Pixels:
+    """Decode a file to (h, w), (h, w, 3) or (h, w, 4) of uint8, uint16, float or a kind without a known range.
 
     Raises:
-        ImageError: the file is missing, damaged, foreign, or has more than `max_pixels` (read from its header).
+        ImageError: the file is missing, foreign or damaged beyond reading; holds several pictures or bands and none is
+            chosen; or has more than `options.max_pixels` (read from its header).
     """
     with _opened(source) as (file, name):
-        if _is_tiff(file):
-            return _tiff_pixels(file, name, max_pixels), name
-        image = _header(file)
-        _check_size(image.width, image.height, name, max_pixels)
-        rawmode = image.tile[0][3] if image.format == "PNG" and image.tile else None
-        pixels = _deep_png(file, rawmode) if rawmode in PNG_16_BIT else _loaded(image)
-        return _upright(pixels, _orientation(image)), name
+        kind = _kind(file, name)
+        if kind.name == "TIFF":
+            return _from_tiff(file, name, options)
+        if kind.name == "JPEG":
+            found = _from_jpeg(file.read(), name, options)
+        elif kind.name == "PNG":
+            found = _from_png(file.read(), name, options)
+        elif kind.name == "PNM":
+            found = _from_pnm(kind, file, name, options)
+        else:
+            found = _from_others(kind, file, name, options)
+        return found if options.bands is None else with_bands(found, options)
+
+
+def is_image(path: str | Path) -> bool:
+    """Say by its first bytes whether a file is an image of a known kind; its name plays no part.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with Path(path).open("rb") as file:
+        return kind_of(file.read(HEAD)) is not None
 
 
 def file_size(path: str | Path) -> tuple[int, int]:
-    """Read (width, height) as decoded, from the header only.
+    """Read (width, height) as decoded, from the header only; of several pictures, that of the first.
 
     Raises:
         ImageError: the file is missing or no image.
     """
-    with _opened(path) as (file, _):
-        if _is_tiff(file):
-            with _tiff_page(file) as page:
-                width, height, turned = int(page.imagewidth), int(page.imagelength), _tiff_orientation(page) >= 5
+    with _opened(path) as (file, name):
+        kind = _kind(file, name)
+        if kind.name == "TIFF":
+            with opened_tiff(file) as tiff:
+                page = pictures_of(tiff, name)[0].page
+                size, turned = (int(page.imagewidth), int(page.imagelength)), orientation_of_page(page) >= 5
+        elif kind.name == "JPEG":
+            header = header_in(file)
+            size, turned = (header.width, header.height), orientation_of(header.exif) >= 5
+        elif kind.name == "PNG":
+            width, height, exif = png_size(file)
+            size, turned = (width, height), orientation_of(exif) >= 5
         else:
-            image = _header(file)
-            width, height, turned = image.width, image.height, _orientation(image) >= 5
-    return (height, width) if turned else (width, height)
+            image = _other(kind, file, name)
+            size, turned = image.size, orientation_of(image.info.get("exif")) >= 5
+    return (size[1], size[0]) if turned else size
 
 
-def pillow_pixels(image: Image.Image, max_pixels: int) -> np.ndarray:
-    """Do what `file_pixels` does, for an open Pillow image."""
+def page_count(source: str | Path | bytes) -> int:
+    """The number of pictures in a file, from its headers only.
+
+    Raises:
+        ImageError: the file is missing or no image.
+    """
+    with _opened(source) as (file, name):
+        kind = _kind(file, name)
+        if kind.name == "TIFF":
+            with opened_tiff(file) as tiff:
+                return len(pictures_of(tiff, name))
+        if kind.name == "PNG":
+            return png_of(file.read()).pages
+        return 1 if kind.name in ("JPEG", "PNM") else int(getattr(_other(kind, file, name), "n_frames", 1))
+
+
+def pillow_pixels(image: Image.Image, options: ImageOptions = DEFAULTS) -> Pixels:
+    """Do what `file_pixels` does, for an open Pillow image, at the frame where it stands."""
     name = "the Pillow image"
     with _failing_as(name):
-        _check_size(image.width, image.height, name, max_pixels)
-        return _upright(_loaded(image), _orientation(image))
+        check_size(image.width, image.height, name, options)
+        values, notes = loaded(image)
+        orientation = 1 if image.format == "TIFF" else orientation_of(image.info.get("exif"))
+        found = plain(upright(values, orientation), name, notes=notes)
+        return found if options.bands is None else with_bands(found, options)
+
+
+def check_size(width: int, height: int, name: str, options: ImageOptions) -> None:
+    """Raise ImageError for an image that has more pixels than a user allows."""
+    if width * height > options.max_pixels:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels, the limit is {options.max_pixels}; crop it, or allow it with "
+            f"--max-pixels {width * height} (in Python, max_pixels)"
+        )
+
+
+def with_bands(pixels: Pixels, options: ImageOptions) -> Pixels:
+    """An image of which only the chosen bands are left.
+
+    Raises:
+        ImageError: it has too few of them.
+    """
+    values = np.atleast_3d(pixels.values)
+    bands = options.bands or ()
+    if max(bands) > values.shape[2]:
+        asked = ",".join(map(str, bands))
+        raise ImageError(f"{pixels.name}: holds {values.shape[2]} bands, wanted: {asked}; give such an image")
+    return pixels._replace(values=values[..., [band - 1 for band in bands]])
+
+
+# --- one kind of file each --------------------------------------------------------------------------------------------
+
+
+def _from_tiff(file: File, name: str, options: ImageOptions) -> Pixels:
+    with opened_tiff(file) as tiff:
+        pictures = pictures_of(tiff, name)
+        picture = pictures[_page(len(pictures), name, options) - 1]
+        check_size(int(picture.page.imagewidth), int(picture.page.imagelength), name, options)
+        return tiff_pixels(file, picture, name, options)
+
+
+def _from_jpeg(content: bytes, name: str, options: ImageOptions) -> Pixels:
+    header = header_of(content)
+    check_size(header.width, header.height, name, options)
+    _page(1, name, options)
+    values, damage = jpeg_values(content, header, name)
+    notes: tuple[str, ...] = ()
+    if isinstance(values, Image.Image) or (header.profile and header.components > 1 and values.dtype == np.uint8):
+        image = values if isinstance(values, Image.Image) else Image.fromarray(values)
+        values, notes = loaded(image, header.profile)
+    white = 2.0**header.bits - 1 if header.bits < 16 else None
+    found = plain(upright(values, orientation_of(header.exif)), name, white, notes)
+    return found._replace(damage=damage)
+
+
+def _from_png(content: bytes, name: str, options: ImageOptions) -> Pixels:
+    png = png_of(content)
+    check_size(png.width, png.height, name, options)
+    image = opened_png(png, _page(png.pages, name, options))
+    rawmode = str(image.tile[0][3]) if image.tile else ""
+    if rawmode in DEEP and png.pages == 1:
+        values, notes = _deep_png(png, rawmode)
+    else:
+        values, notes = _png_of_pillow(png, image)
+    if png.pages == 1 and (png.is_interlaced or _ends_empty(values, png)) and is_short(png):
+        raise ValueError("the file is truncated")
+    return plain(upright(values, orientation_of(png.exif)), name, notes=notes)._replace(damage=png.damage)
+
+
+def _deep_png(png: Png, rawmode: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    values = deep_png(png, rawmode)
+    if png.transparent:
+        values = with_key(values, png.transparent)
+    return deep_in_srgb(values, png.profile, 65535) if png.profile and rawmode != "LA;16B" else (values, ())
+
+
+def _ends_empty(values: np.ndarray, png: Png) -> bool:
+    """Whether the last row may be what Pillow left untouched; only then is the length of the data worth its time."""
+    last = values[-1] if values.ndim == 2 else values[-1, :, :3]
+    return bool((last == last[:1]).all()) if png.is_palette else not last.any()
+
+
+def _png_of_pillow(png: Png, image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All other PNG files; the transparent colour of grey ones is not on Pillow's scale."""
+    is_own = png.transparent is not None and png.bits != 8
+    if is_own:
+        image.info.pop("transparency", None)
+    values, notes = loaded(image, png.profile)
+    if png.transparent is None or not is_own:
+        return values, notes
+    scale = 1 if png.bits == 16 else 255 // (2**png.bits - 1)
+    return with_key(values, tuple(scale * value for value in png.transparent)), notes
+
+
+def _from_pnm(kind: Kind, file: File, name: str, options: ImageOptions) -> Pixels:
+    content = file.read()
+    pnm = pnm_of(content)
+    if pnm is None:
+        return _from_others(kind, io.BytesIO(content), name, options)
+    check_size(pnm.width, pnm.height, name, options)
+    _page(1, name, options)
+    return plain(pnm_values(content, pnm), name, float(pnm.white))
+
+
+def _from_others(kind: Kind, file: File, name: str, options: ImageOptions) -> Pixels:
+    image = _other(kind, file, name)
+    check_size(image.width, image.height, name, options)
+    page = _page(int(getattr(image, "n_frames", 1)), name, options)
+    if page > 1:
+        image.seek(page - 1)
+    if kind.name == "JPEG 2000":
+        file.seek(0)
+        deep = deep_jpeg2000(image, file.read(), name)
+        if deep is not None:
+            return plain(deep[0], name, deep[1])
+    values, notes = loaded(image)
+    turned = 1 if kind.name == "HEIC" else orientation_of(image.info.get("exif"))  # libheif turns it by itself
+    return plain(upright(values, turned), name, notes=notes)
+
+
+def _other(kind: Kind, file: File, name: str) -> Image.Image:
+    """A file of a kind that Pillow reads alone, or with a package of the extra `codecs`."""
+    if kind.name == "HEIC":
+        image: Image.Image = heif(name).HeifImageFile(file)
+        return image
+    if kind.plugin is None:
+        raise ImageError(f"{name}: is a {kind.name} file, which is not read; save it as PNG or TIFF")
+    return opened(kind, file)
+
+
+def _page(count: int, name: str, options: ImageOptions) -> int:
+    """The number, counted from 1, of the picture to take from a file of `count`."""
+    if options.page is None or options.page == ALL:
+        if count > 1:
+            raise ImageError(
+                f"{name}: holds {count} pictures; choose one, counted from 1, with --page 1 (in Python, page=1), or "
+                f"take each as an image with --page all"
+            )
+        return 1
+    if int(options.page) > count:
+        raise ImageError(f"{name}: holds {count} picture{'s' * (count > 1)}, wanted is page {options.page}")
+    return int(options.page)
+
+
+# --- opening, and failing ---------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _opened(source: str | Path | bytes) -> Iterator[tuple[io.BufferedReader | io.BytesIO, str]]:
-    name = f"the image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+def _opened(source: str | Path | bytes) -> Iterator[tuple[File, str]]:
+    name = f"the image of {len(source)} bytes" if isinstance(source, bytes) else shortened(str(source))
     with _failing_as(name), io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
         yield file, name
+
+
+def shortened(name: str) -> str:
+    """A path that fits into a message: its end, where it is long."""
+    return name if len(name) <= LONGEST_NAME else f"...{name[-LONGEST_NAME:]}"
+
+
+def _kind(file: File, name: str) -> Kind:
+    kind = kind_of(file.read(HEAD))
+    file.seek(0)
+    if kind is None:
+        raise ImageError(f"{name}: not an image of a known kind; give {READ}")
+    return kind
 
 
 @contextmanager
@@ -79,118 +281,11 @@ def _failing_as(name: str) -> Iterator[None]:
         yield
     except ImageError:
         raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image of a known kind; give {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: more pixels than Pillow opens; crop the image or cut it into tiles") from error
+        raise ImageError(f"{name}: has more pixels than Pillow opens of this kind; save it as PNG or TIFF") from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: does not fit into memory; crop it, or save it in parts") from error
     except Exception as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = " ".join(QUOTED.sub("...", reason).split())[:LONGEST_REASON]
         raise ImageError(f"{name}: cannot be read ({reason or type(error).__name__}); check the file") from error
-
-
-def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise ImageError(f"{name}: {width} x {height} pixels, the limit is {max_pixels}; crop it or raise max_pixels")
-
-
-def _header(file: io.BufferedReader | io.BytesIO) -> ImageFile:
-    """Open a file without decoding its pixels; our own limit stands in for Pillow's warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image: ImageFile = Image.open(file, formats=FORMATS)
-        return image
-
-
-def _loaded(image: Image.Image) -> np.ndarray:
-    """Decode what Pillow can keep at depth as it is, everything else to 8-bit RGB or RGBA."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # "I" came before Pillow 11
-        return np.asarray(image).astype(np.uint16)
-    if image.mode in ("I", "F"):
-        return np.asarray(image)
-    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-
-
-def _deep_png(file: io.BufferedReader | io.BytesIO, rawmode: str) -> np.ndarray:
-    """Decode a 16-bit PNG of several channels to uint16 (h, w, 3) or (h, w, 4)."""
-    halves = []
-    for reading in PNG_16_BIT[rawmode]:
-        file.seek(0)
-        image: Any = _header(file)
-        codec, extents, offset, _ = image.tile[0]
-        image.tile = [(codec, extents, offset, reading)]
-        halves.append(np.asarray(image).astype(np.uint16))
-    if rawmode == "LA;16B":
-        grey, alpha = (halves[0][..., i] << 8 | halves[0][..., i + 1] for i in (0, 2))
-        return np.stack([grey, grey, grey, alpha], axis=-1)
-    return halves[0] << 8 | halves[1]
-
-
-def _orientation(image: Image.Image) -> int:
-    # Without the condition Pillow would decode a whole PNG in search of a tag at its end.
-    return int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else 1
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn (h, w, ...) pixels as the EXIF orientation 1..8 asks."""
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    flip_y, flip_x = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-    return pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
-
-
-def _is_tiff(file: io.BufferedReader | io.BytesIO) -> bool:
-    start = file.read(4)
-    file.seek(0)
-    return start in TIFF_STARTS
-
-
-@contextmanager
-def _tiff_page(file: io.BufferedReader | io.BytesIO) -> Iterator[Any]:
-    import tifffile
-
-    with tifffile.TiffFile(file) as tiff:
-        yield tiff.pages[0]
-
-
-def _tiff_orientation(page: Any) -> int:
-    tag = page.tags.get(ORIENTATION)
-    return int(tag.value) if tag is not None else 1
-
-
-def _tiff_pixels(file: io.BufferedReader | io.BytesIO, name: str, max_pixels: int) -> np.ndarray:
-    """Decode TIFF: 8 bit and less by Pillow, which knows its colour spaces and codecs; deeper by tifffile."""
-    with _tiff_page(file) as page:
-        _check_size(int(page.imagewidth), int(page.imagelength), name, max_pixels)
-        if page.bitspersample in (1, 8):
-            file.seek(0)
-            return _loaded(_header(file))  # Pillow turns TIFF upright by itself
-        if page.photometric not in (GREY_WHITE_IS_ZERO, GREY, RGB) or page.axes not in ("YX", "YXS", "SYX"):
-            kind = f"{page.bitspersample}-bit TIFF, photometric {int(page.photometric)}, axes {page.axes}"
-            raise ImageError(f"{name}: {kind} is not read; save it as grey or RGB")
-        pixels = _deep_tiff(page, file, name)
-        if page.photometric == GREY_WHITE_IS_ZERO:
-            pixels = (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max) - pixels
-        return pixels
-
-
-def _deep_tiff(page: Any, file: io.BufferedReader | io.BytesIO, name: str) -> np.ndarray:
-    """Decode 16-bit or float TIFF, upright; by Pillow where tifffile lacks the codec."""
-    try:
-        pixels: np.ndarray = page.asarray()
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        file.seek(0)
-        image = _header(file)
-        if image.mode in ("RGB", "RGBA"):
-            raise ImageError(f"{name}: {error}, Pillow would cut it to 8 bit; save it without compression") from error
-        return _loaded(image)
-    if page.axes == "SYX":
-        pixels = np.moveaxis(pixels, 0, -1)
-    colours = 3 if page.photometric == RGB else 1
-    if pixels.ndim == 3:
-        alpha = pixels[..., colours : colours + 1]
-        pixels = pixels[..., :colours].repeat(3 // colours, axis=-1)
-        if page.extrasamples and page.extrasamples[0] == STRAIGHT_ALPHA:
-            pixels = np.concatenate([pixels, alpha], axis=-1)
-    return _upright(pixels, _tiff_orientation(page))

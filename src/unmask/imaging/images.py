@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from unmask.errors import DatasetError, ImageError
+from unmask.errors import ImageError
 from unmask.imaging.components import eroded
-from unmask.imaging.decoding import file_pixels, file_size, pillow_pixels
+from unmask.imaging.decoding import check_size, file_pixels, file_size, pillow_pixels, with_bands
 from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.options import DEFAULTS, ImageOptions
+from unmask.imaging.pixels import Pixels, plain
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 # Dark to bright with lightness rising all the way, so that the map also reads in grey and to the colour-blind.
 HEAT_ANCHORS = np.array(
     [
@@ -28,61 +29,63 @@ HEAT_ANCHORS = np.array(
         (252, 255, 164),
     ]
 )
-MAX_PIXELS = 100_000_000
+OPTION = "the values of black and white as an intensity range, such as --intensity-range 0,4095"
+ROUNDING = 1e-4  # by which floats may leave [0, 1]
 Source = str | Path | bytes | Image.Image | np.ndarray
 """Whatever holds one image."""
 
 CONTOUR = (0, 230, 255)  # a blue-green that the heat colours do not hold
 
 
-def decode(
-    source: Source, *, max_pixels: int = MAX_PIXELS, intensity: IntensityRange | None = None
-) -> Float[np.ndarray, "3 h w"]:
-    """Decode one image; of an animation or a multi-page file, the first frame.
+def decode(source: Source, options: ImageOptions = DEFAULTS) -> Float[np.ndarray, "3 h w"]:
+    """Decode one image.
 
     16-bit values keep their precision. Transparency is laid onto black: what a fully transparent pixel holds is a
     colour nobody has seen, so merely dropping alpha would let invisible content into the score; an opaque image is
-    left as it is. The EXIF orientation is applied to files and to Pillow images.
+    left as it is, and an alpha that is 0 everywhere is unused. The EXIF orientation is applied to files and to Pillow
+    images, and so is an ICC profile of 8-bit or 16-bit colours. docs/images.md tells which files are read, and how.
 
     Args:
-        source: a file's path, its bytes (PNG, JPEG, BMP, WebP, TIFF), a Pillow image, or an array of (h, w), (h, w, 1),
-            (h, w, 3) or (h, w, 4) that is uint8, uint16 or float in [0, 1]. (Pillow holds 16-bit colour in 8
-            bits: give the file instead.)
-        max_pixels: a larger image is refused from its header, before its pixels are decoded.
-        intensity: which values become 0 and 1; None = the whole range of the kind of number, and 0 to 1 of floats.
+        source: a file's path, its bytes, a Pillow image, or an array of (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), or
+            with `options.bands` of any number of channels, that is bool, uint8, uint16, int16 from 0 on, or float in
+            [0, 1]. (Pillow holds 16-bit colour in 8 bits: give the file instead.)
+        options: the intensity range, bands and page to take, and the largest size.
 
     Returns:
         (3, h, w) float32 RGB in [0, 1].
 
     Raises:
-        ImageError: the image is damaged, foreign, too large, or of a kind whose range is unknown.
+        ImageError: the image is damaged, foreign, too large, of a kind whose range is unknown, or several images.
     """
-    pixels, name = pixels_of(source, max_pixels)
-    return planes(pixels, name, intensity)
+    return planes(pixels_of(source, options), options.intensity)
 
 
-def pixels_of(source: Source, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, str]:
-    """An image's pixel values as its source holds them, (h, w) or (h, w, c), and its name for messages.
+def pixels_of(source: Source, options: ImageOptions = DEFAULTS) -> Pixels:
+    """An image's values as its source holds them, upright, with its name for messages.
 
     Raises:
-        ImageError: the image is damaged, foreign or too large.
+        ImageError: the image is damaged beyond reading, foreign, too large, or several images.
     """
     if isinstance(source, np.ndarray):
-        if source.ndim >= 2 and source.shape[0] * source.shape[1] > max_pixels:
-            raise ImageError(f"the array has shape {source.shape}, the limit is {max_pixels} pixels; crop it")
-        return source, "the array"
+        return _array_pixels(source, options)
     if isinstance(source, Image.Image):
-        return pillow_pixels(source, max_pixels), "the Pillow image"
-    return file_pixels(source, max_pixels)
+        return pillow_pixels(source, options)
+    return file_pixels(source, options)
 
 
-def planes(pixels: np.ndarray, name: str, intensity: IntensityRange | None = None) -> Float[np.ndarray, "3 h w"]:
-    """Pixel values, as `pixels_of` gives them, as RGB float32 in [0, 1].
+def planes(pixels: Pixels, intensity: IntensityRange | None = None) -> Float[np.ndarray, "3 h w"]:
+    """Values, as `pixels_of` gives them, as RGB float32 in [0, 1].
 
     Raises:
         ImageError: their range is unknown, or their shape is not that of an image.
     """
-    return _planes(_unit(pixels, name, intensity), name)
+    values = np.atleast_3d(pixels.values)
+    if values.dtype.kind != "u" or pixels.white is None or values.shape[2] == 4 or _is_scaled(pixels, intensity):
+        return _planes(_unit(pixels, intensity), pixels.name)
+    found = np.empty((3, *values.shape[:2]), np.float32)  # in one step, for large images are many bytes
+    bands = values.transpose(2, 0, 1)
+    np.divide(bands, np.float32(pixels.white), out=found, dtype=np.float32, casting="unsafe")
+    return found
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
@@ -92,25 +95,6 @@ def size_of(path: str | Path) -> tuple[int, int]:
         ImageError: the file is missing or no image.
     """
     return file_size(path)
-
-
-def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
-    """List a folder's image files, sorted; hidden files and folders are left out.
-
-    Raises:
-        DatasetError: the folder does not exist.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder; give a folder of images")
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(
-        path
-        for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
 
 
 def resize(image: Float[np.ndarray, "3 _h _w"], h: int, w: int) -> Float[np.ndarray, "3 h w"]:
@@ -186,35 +170,85 @@ def overlay(
     return blend
 
 
-def _unit(pixels: np.ndarray, name: str, intensity: IntensityRange | None) -> Float[np.ndarray, "..."]:
-    """Bring pixel values to float32 in [0, 1], or say why their range is unknown."""
-    if pixels.dtype.kind == "f" and pixels.size and not np.isfinite(pixels).all():
+def _array_pixels(array: np.ndarray, options: ImageOptions) -> Pixels:
+    """An array that has the shape of an image.
+
+    Raises:
+        ImageError: it has another one, or is too large.
+    """
+    name = "the array"
+    if array.ndim not in (2, 3) or array.size == 0:
+        wanted = "(h, w), (h, w, 1), (h, w, 3) or (h, w, 4)"
+        raise ImageError(f"{name} has the shape {array.shape}, wanted {wanted}; give one image")
+    check_size(array.shape[1], array.shape[0], name, options)
+    found = plain(array, name)
+    if options.bands is not None:
+        return with_bands(found, options)
+    if array.ndim == 3 and array.shape[2] not in (1, 3, 4):
+        if array.shape[0] in (1, 3, 4):
+            raise ImageError(f"{name} has the shape {array.shape}, its channels first; give array.transpose(1, 2, 0)")
+        raise ImageError(
+            f"{name} has the shape {array.shape}, {array.shape[2]} bands; wanted (h, w, 3), or bands such as (3, 2, 1) "
+            f"(on the command line, --bands 3,2,1)"
+        )
+    return found
+
+
+def _is_scaled(pixels: Pixels, intensity: IntensityRange | None) -> bool:
+    """Whether an intensity range holds for an image: one that was learned, only where a camera may use fewer bits."""
+    return intensity is not None and (intensity.given or pixels.is_camera_range)
+
+
+def _unit(pixels: Pixels, intensity: IntensityRange | None) -> Float[np.ndarray, "..."]:
+    """Bring values to float32 in [0, 1], or say why their range is unknown."""
+    values, name = pixels.values, pixels.name
+    kind = values.dtype.kind
+    if kind not in "uif":
+        raise ImageError(f"{name}: holds values of type {values.dtype}; give uint8, uint16, or float in [0, 1]")
+    if kind == "f" and values.size and not np.isfinite(values).all():
         raise ImageError(f"{name}: holds NaN or infinite values; fill or crop them")
-    if intensity is not None and (pixels.dtype == np.uint16 if not intensity.given else pixels.dtype.kind in "iuf"):
-        return _scaled(pixels, name, intensity)
-    if pixels.dtype in (np.uint8, np.uint16):
-        return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
-    if pixels.dtype.kind != "f":
-        raise ImageError(f"{name}: {pixels.dtype} has no known range; give an intensity range, or 8 or 16 bit unsigned")
-    if pixels.size and (pixels.min() < 0 or pixels.max() > 1):
-        span = f"[{pixels.min():.4g}, {pixels.max():.4g}]"
-        raise ImageError(f"{name}: float values in {span}, wanted [0, 1]; give an intensity range that holds them all")
-    return pixels.astype(np.float32)
+    if intensity is not None and _is_scaled(pixels, intensity):
+        return _scaled(pixels, intensity)
+    if kind == "f":
+        return _unit_of_floats(values, name)
+    if pixels.white is None:
+        raise ImageError(f"{name}: {_unknown(values)}; give {OPTION}")
+    return values.astype(np.float32) / np.float32(pixels.white)
 
 
-def _scaled(pixels: np.ndarray, name: str, intensity: IntensityRange) -> Float[np.ndarray, "..."]:
+def _unknown(values: np.ndarray) -> str:
+    """Why the range of integers is unknown."""
+    bits, span = 8 * values.dtype.itemsize, f"from {values.min()} to {values.max()}"
+    if values.dtype.kind == "i":
+        return f"holds signed {bits}-bit values {span}, whose full scale is unknown"
+    return f"holds {bits}-bit values {span}, whose full scale is unknown"
+
+
+def _unit_of_floats(values: np.ndarray, name: str) -> Float[np.ndarray, "..."]:
+    """Floats in [0, 1], where what leaves it by rounding is clipped."""
+    if not values.size:
+        return values.astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise ImageError(f"{name}: holds float values in [{low:.4g}, {high:.4g}], wanted [0, 1]; give {OPTION}")
+    unit: np.ndarray = values.astype(np.float32)
+    return unit if low >= 0 and high <= 1 else np.clip(unit, 0, 1)
+
+
+def _scaled(pixels: Pixels, intensity: IntensityRange) -> Float[np.ndarray, "..."]:
     """Colours by the intensity range; alpha by the range of its kind, for no camera wrote it."""
-    if pixels.ndim != 3 or pixels.shape[2] != 4:
-        return intensity.scaled(pixels, name)
-    alpha = _unit(pixels[..., 3:], name, None)
-    return np.concatenate([intensity.scaled(pixels[..., :3], name), alpha], axis=-1)
+    values = pixels.values
+    if values.ndim != 3 or values.shape[2] != 4:
+        return intensity.scaled(values, pixels.name)
+    alpha = _unit(pixels._replace(values=values[..., 3:]), None)
+    return np.concatenate([intensity.scaled(values[..., :3], pixels.name), alpha], axis=-1)
 
 
 def _planes(pixels: Float[np.ndarray, "..."], name: str) -> Float[np.ndarray, "3 h w"]:
     """Lay (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) onto black and put the channels first."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or pixels.size == 0:
+    if pixels.shape[2] not in (1, 3, 4) or pixels.size == 0:
         raise ImageError(f"{name}: has shape {pixels.shape}, wanted (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)")
     if pixels.shape[2] == 4:
         pixels = pixels[..., :3] * pixels[..., 3:]

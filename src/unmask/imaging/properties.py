@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from unmask.imaging.decoding import FORMATS
-
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")  # whose headers Pillow is given
 LOSSLESS = 100  # as a quality
 JPEG_TABLE_SUM = 3688  # of the luminance table of the JPEG standard, which is that of quality 50
-LOSSY_FORMATS = ("JPEG", "WEBP", "MPO", "AVIF")
+LOSSY_FORMATS = ("JPEG", "WEBP", "MPO", "AVIF", "JPEG2000")
 QUALITY_MARGIN = 15  # by which the quality of JPEG may lie outside of that of the good images
 ASPECT_MARGIN, SIDE_MARGIN = 1.1, 1.3  # factors by which shape and size may
 MANY = 16  # pixels between those that are compared to tell grey from colour

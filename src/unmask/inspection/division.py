@@ -57,14 +57,20 @@ class Given(NamedTuple):
 
 
 def divide(
-    sources: Sequence[Any], checked: Checked, given: Given | None, reading: Reading, share: float, seed: int
+    sources: Sequence[Any],
+    checked: Checked,
+    given: Given | Sequence[int] | None,
+    reading: Reading,
+    share: float,
+    seed: int,
 ) -> Division:
     """Divide the good images: blank ones are left out, each picture counts once, and so does each held-out scene.
 
     Args:
         sources: of all images.
         checked: what is known of them.
-        given: a division to keep; None = divide by the contents.
+        given: a division to keep; None = divide by the contents; numbers of the files that the images are pages of =
+            the same, with all pages of a file on one side.
         reading: how a source is decoded.
         share: of the scenes to hold out, where contents decide.
         seed: another one holds out others.
@@ -73,7 +79,7 @@ def divide(
         ImageError: no image shows anything.
         DatasetError: the images show only one picture, or none is left to learn from.
     """
-    numbers = range(len(sources)) if given is None else (*given.normals, *given.held_out)
+    numbers = (*given.normals, *given.held_out) if isinstance(given, Given) else range(len(sources))
     kept = _once(checked, _shown(sources, checked, numbers))
     if len(kept) == 1 or _is_one_picture(sources, checked, kept, reading):
         raise DatasetError(
@@ -81,8 +87,9 @@ def divide(
             "to learn from; give photographs of different good parts"
         )
     scene = _scenes(kept, checked)
-    if given is None:
-        return _drawn(kept, scene, checked.hashes, share, seed)
+    if not isinstance(given, Given):
+        unit = scene if given is None else {number: scene[_first(kept, given, number)] for number in kept}
+        return _drawn(kept, scene, unit, checked.hashes, share, seed)
     normals = [number for number in given.normals if number in scene]
     held_out = [number for number in given.held_out if number in scene]
     if not normals:
@@ -90,7 +97,7 @@ def divide(
     learned = {scene[number] for number in normals}
     across = [number for number in held_out if scene[number] in learned]
     if given.is_drawn and len(across) > BURSTS * len(held_out) and len(set(scene.values())) > 1:
-        return _drawn(kept, scene, checked.hashes, len(held_out) / len(kept), seed)
+        return _drawn(kept, scene, scene, checked.hashes, len(held_out) / len(kept), seed)
     if across:
         _warn_of_near_duplicates(sources, normals, held_out, across, scene)
     return _as_given(normals, held_out, scene)
@@ -135,20 +142,27 @@ def _scenes(kept: Sequence[int], checked: Checked) -> dict[int, str]:
     return {number: checked.hashes[ordered[first]] for number, first in zip(ordered, firsts, strict=True)}
 
 
-def _drawn(kept: Sequence[int], scene: dict[int, str], hashes: Sequence[str], share: float, seed: int) -> Division:
+def _first(kept: Sequence[int], file_of: Sequence[int], number: int) -> int:
+    """The first image of an image's file."""
+    return next(one for one in kept if file_of[one] == file_of[number])
+
+
+def _drawn(
+    kept: Sequence[int], scene: dict[int, str], unit: dict[int, str], hashes: Sequence[str], share: float, seed: int
+) -> Division:
     """Scenes to learn from and to hold out, by the order of hashes of their contents; one image a scene is held out."""
-    names = set(scene.values())
+    names = set(unit.values())
     order = sorted(names, key=lambda one: hashlib.blake2b(f"{seed}/{one}".encode(), digest_size=8).digest())
     drawn = set(order[: min(max(1, round(share * len(order))), len(order) - 1)])
-    held_out = [number for number in kept if scene[number] in drawn and hashes[number] == scene[number]]
-    left_out = [number for number in kept if scene[number] in drawn and hashes[number] != scene[number]]
-    if len(names) < len(kept):
+    held_out = [number for number in kept if unit[number] in drawn and hashes[number] == scene[number]]
+    left_out = [number for number in kept if unit[number] in drawn and hashes[number] != scene[number]]
+    if (shown := len(set(scene.values()))) < len(kept):
         warnings.warn(
-            f"{len(kept)} good images show {len(names)} scenes (bursts, video frames, copies saved again); each scene "
-            f"is on one side and counts once: {len(drawn)} scenes are held out",
+            f"{len(kept)} good images show {shown} scenes (bursts, video frames, copies saved again); each scene "
+            f"is on one side and counts once: {len(held_out)} scenes are held out",
             stacklevel=5,
         )
-    return Division([number for number in kept if scene[number] not in drawn], held_out, left_out, len(held_out))
+    return Division([number for number in kept if unit[number] not in drawn], held_out, left_out, len(held_out))
 
 
 def _as_given(normals: list[int], held_out: list[int], scene: dict[int, str]) -> Division:

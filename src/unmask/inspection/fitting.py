@@ -17,7 +17,8 @@ from unmask.datasets import load as load_dataset
 from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import DatasetError, SettingError
 from unmask.features.store import check_memory
-from unmask.imaging.intensity import IntensityRange
+from unmask.imaging import accounting
+from unmask.imaging.options import ALL, ImageOptions
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, rate_for
@@ -25,8 +26,9 @@ from unmask.inspection.division import Given, divide
 from unmask.inspection.held_out import score_held_out
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.looks import warn_of_looks
+from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import Reading
-from unmask.inspection.sources import Sources
+from unmask.inspection.sources import Sources, in_pages
 from unmask.inspection.torch_backend import TorchBackend, import_path
 from unmask.inspection.training_images import TrainingImages, check_images
 from unmask.training.trainer import Training
@@ -42,13 +44,17 @@ class Good(NamedTuple):
         images: all of them.
         given: how they are divided; None = by their contents.
         source: where they come from, in words.
-        share: of them to hold out, where contents divide them.
+        share: of them to hold out, where they are divided by their contents.
+        file_of: for each image the number of its file, where several come from one; they stay on one side.
+        files: of the data set, how many were seen, used and skipped; None = they are from no folder.
     """
 
     images: Sequence[Any]
     given: Given | None
     source: str
     share: float = HELD_OUT_SHARE
+    file_of: Sequence[int] | None = None
+    files: dict[str, Any] | None = None
 
     def early_rate(self, wanted: float | None) -> float | None:
         """The rate that can be promised as far as is known before anything is decoded; None = not known yet.
@@ -60,8 +66,26 @@ class Good(NamedTuple):
             return None
         return rate_for(len(self.given.held_out), wanted)
 
+    def in_pages(self, options: ImageOptions) -> Good:
+        """The same, with each picture of a file as an image of its own where a user wants all pages."""
+        if options.page != ALL:
+            return self
+        paged = [list(in_pages([image], options)) for image in self.images]
+        files = [number for number, pages in enumerate(paged) for _ in pages]
+        images = [page for pages in paged for page in pages]
+        if self.given is None:
+            return self._replace(images=images, file_of=files)
+        normals, held_out = set(self.given.normals), set(self.given.held_out)
+        given = Given(
+            [number for number, file in enumerate(files) if file in normals],
+            [number for number, file in enumerate(files) if file in held_out],
+            is_drawn=False,
+        )
+        return self._replace(images=images, given=given)
 
-def fit(
+
+@checked_options
+def fit(  # noqa: D417 - arguments that belong together share a line
     images: Any,
     *,
     held_out: Any = None,
@@ -78,6 +102,10 @@ def fit(
     overlap: float = 0.25,
     region: str | Sequence[int] | None = None,
     intensity_range: tuple[float, float] | None = None,
+    bands: str | Sequence[int] | None = None,
+    page: str | int | None = None,
+    max_pixels: float | None = None,
+    recursive: bool = True,
 ) -> Inspector:
     """Learn from good images, and calibrate on others of them, which the detector does not see.
 
@@ -85,29 +113,28 @@ def fit(
         images: a folder or data set, what `load_dataset` gives, or a sequence (or torch Dataset) of images.
         held_out: images to calibrate on, in the same forms; None = a share of `images`.
         detector: a name, such as "patchcore+fre", or a detector, such as `PatchCore(coreset=0.1)`, also of your own.
-        preset: of the detector that is named.
-        settings: that replace some of the preset's.
+        preset, settings: of the detector that is named, and what replaces some of its settings.
         false_alarm_rate: share of good images that may be flagged, in (0, 1); None = 0.05, or the best possible.
-        held_out_share: share of the images to calibrate on, in (0, 1).
-        seed: random seed.
-        device: "auto", "cpu", "cuda" or "mps".
+        held_out_share: of the images, in (0, 1).
+        seed, device: random seed; "auto", "cpu", "cuda" or "mps".
         training: how to run, with checkpoints and limits; it takes the place of seed and device.
         resize: of images that are not square: "squash", "fit" or "crop"; see `Tiling`.
-        tile: side of the tiles that images are cut into, in pixels; None = each image as a whole.
-        overlap: of neighbouring tiles, a share of their side in [0, 0.5].
+        tile, overlap: side of the tiles that images are cut into, in pixels, and the share of it that neighbours share.
         region: of interest: x0,y0,x1,y1 in pixels, or the path of a picture whose white part is judged.
         intensity_range: values that become black and white, (0, 4095); None = learned from 16-bit images.
+        bands: which become grey (one) or RGB (three), counted from 1: (3, 2, 1); see docs/images.md, as the next two.
+        page, max_pixels: which picture of several, from 1, or "all"; the most pixels of an image, None = 100 million.
+        recursive: whether folders inside a folder of good images are learned from; see `load_dataset`.
 
     Raises:
         UnmaskError: of a kind that names the cause: bad images, too few of them, an unknown setting, no weights.
     """
     run = _training(training, seed, device)
     made, preset_name = _detector(detector, preset, settings)
-    place = {} if region is None else region_of(region)
-    tiling = Tiling(made.image_size, resize=resize, tile=tile, overlap=overlap, **place)
-    given = None if intensity_range is None else IntensityRange(*intensity_range)
-    good = _divided(images, held_out, held_out_share, run.seed)
-    return _fitted(made, preset_name, good, Reading(tiling, given), run, false_alarm_rate)
+    tiling = Tiling(made.image_size, resize, tile, overlap, **({} if region is None else region_of(region)))
+    reading = Reading(tiling, ImageOptions.of(intensity_range, bands, page, max_pixels))
+    good = _divided(images, held_out, held_out_share, run.seed, recursive=recursive).in_pages(reading.options)
+    return _fitted(made, preset_name, good, reading, run, false_alarm_rate)
 
 
 def _fitted(
@@ -117,9 +144,9 @@ def _fitted(
     check_memory(training)
     start = time.monotonic()
     promised = good.early_rate(rate)
-    checked = check_images(good.images, reading.tiling, reading.intensity, training)
-    reading = replace(reading, intensity=checked.intensity)
-    parts = divide(good.images, checked, good.given, reading, good.share, training.seed)
+    checked = check_images(good.images, reading, training)
+    reading = replace(reading, options=replace(reading.options, intensity=checked.intensity))
+    parts = divide(good.images, checked, good.given or good.file_of, reading, good.share, training.seed)
     if promised is None or good.given is None or parts.n_scenes != len(good.given.held_out):
         promised = rate_for(parts.n_scenes, rate)
     seen = [checked.looks[number] for number in sorted((*parts.normals, *parts.held_out))]
@@ -134,6 +161,8 @@ def _fitted(
     calibration = _calibrated(backend, reading, held_out, promised, training, checked.is_noise_free)
     facts |= {"n_normal": len(parts.normals), "n_held_out": len(held_out), "n_scenes": parts.n_scenes, "images": hashes}
     facts |= {"noise_added": checked.is_noise_free, "properties": checked.properties()}
+    if good.files is not None:
+        facts["files"] = good.files
     facts |= {"fit_seconds": round(time.monotonic() - start, 1), **_circumstances(made)}
     return Inspector(backend, calibration, reading, facts)
 
@@ -144,6 +173,8 @@ def _fitted(
 def _training(training: Training | None, seed: int, device: str) -> Training:
     if training is None:
         return Training(seed=seed, device=device)
+    if not isinstance(training, Training):
+        raise SettingError(f"training is a {type(training).__name__}; give unmask.training.trainer.Training(...)")
     if seed or device != "auto":
         raise SettingError("seed and device came beside training, which has its own; give them there")
     return training
@@ -175,16 +206,19 @@ def _detector_facts(detector: Detector, preset: str | None) -> dict[str, Any]:
     return facts
 
 
-def _divided(images: Any, held_out: Any, share: float, seed: int) -> Good:
+def _divided(images: Any, held_out: Any, share: float, seed: int, *, recursive: bool) -> Good:
     """The images of a folder as its split divides them, those of the caller as given, or all of them undivided."""
     if not 0 < share < 1:
         raise SettingError(f"held_out_share={share:g} is out of range; give a share between 0 and 1, such as 0.2")
-    split = load_dataset(images, held_out_share=share, seed=seed) if isinstance(images, str | Path) else images
-    if isinstance(split, Split):
-        source = f"{split.name} ({split.layout})"
+    if isinstance(images, str | Path):
+        images = load_dataset(images, held_out_share=share, seed=seed, recursive=recursive)
+    if isinstance(images, Split):
+        source = f"{images.name} ({images.layout})"
+        files = accounting.counts(images.seen, images.skipped) if images.seen else None
         if held_out is None:
-            return _numbered(split.normals, split.held_out, source, is_drawn=split.is_drawn)
-        return _numbered((*split.normals, *split.held_out), Sources(held_out), source)
+            return _numbered(images.normals, images.held_out, source, is_drawn=images.is_drawn)._replace(files=files)
+        both = (*images.normals, *images.held_out)
+        return _numbered(both, Sources(held_out), source)._replace(files=files)
     good = Sources(images)
     if not len(good):
         raise DatasetError("there are no images to learn from; give good ones")

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.imaging.noise import COPIES, with_noise
+from unmask.imaging.options import ImageOptions
 from unmask.inspection.scoring import Predict, Reading, Scored, score_or_raise
 
 
@@ -39,11 +40,12 @@ def score_held_out(predict: Predict, reading: Reading, images: Sequence[Any], *,
     if not noise:
         yield from (HeldOut(one.score, one.map) for one in score_or_raise(predict, reading, images))
         return
+    plain = Reading(reading.tiling, ImageOptions(max_pixels=reading.options.max_pixels))
     for number, source in enumerate(images):
         image = reading.decode(source)
         copies = (image, *(with_noise(image, kind, number) for kind in range(COPIES)))
         arrays = [copy.transpose(1, 2, 0) for copy in copies]
-        yield _highest(score_or_raise(predict, Reading(reading.tiling), arrays))
+        yield _highest(score_or_raise(predict, plain, arrays))
 
 
 def _highest(scored: Iterable[Scored]) -> HeldOut:

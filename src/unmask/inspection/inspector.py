@@ -5,6 +5,7 @@ Nothing here imports torch: what computes is a backend, with torch or without it
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ from unmask.imaging.properties import differences, is_grey, properties_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
+from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import BATCH, Reading, Scored, score_images
-from unmask.inspection.sources import as_source, files_in
+from unmask.inspection.sources import ImagePage, file_of, in_pages, several
 from unmask.types import AnomalyResult, ArrayPrediction, FailedImage, Frame, Step
 
 if TYPE_CHECKING:
@@ -96,22 +98,23 @@ class Inspector:
 
         return detector_of(self.backend)
 
+    @checked_options
     def inspect(self, image: Any, *, explain: bool = False) -> AnomalyResult:
         """Judge one image.
 
         Args:
-            image: a path, the bytes of a file, a Pillow image, a tensor (3, h, w), or an array (h, w), (h, w, 3) or
-                (h, w, 4) of uint8, uint16 or float in [0, 1].
+            image: a path, the bytes of a file, a file opened with mode "rb", a Pillow image, a tensor (3, h, w), or an
+                array (h, w), (h, w, 3) or (h, w, 4) of uint8, uint16 or float in [0, 1]; see docs/images.md.
             explain: also give the steps that led to the map (of tiles, of the one that scored highest).
 
         Raises:
             ImageError: it cannot be read, does not hold the region of interest, or its map is not finite.
             SettingError: the backend cannot explain.
         """
-        if isinstance(image, str | Path) and Path(image).is_dir():
-            raise ImageError(f"{image} is a folder; judge its images with inspect_many")
-        (result,) = self.inspect_many([image], explain=explain)
-        return result
+        results = list(self.inspect_many([image], explain=explain))
+        if len(results) > 1:
+            raise ImageError(f"the file holds {len(results)} pictures, each a result of its own; call inspect_many")
+        return results[0]
 
     @overload
     def inspect_many(
@@ -121,15 +124,29 @@ class Inspector:
         *,
         on_error: Literal["raise"] = "raise",
         explain: bool = False,
+        recursive: bool = True,
     ) -> Iterator[AnomalyResult]: ...
 
     @overload
     def inspect_many(
-        self, images: Iterable[Any], batch_size: int = BATCH, *, on_error: str, explain: bool = False
+        self,
+        images: Iterable[Any],
+        batch_size: int = BATCH,
+        *,
+        on_error: str,
+        explain: bool = False,
+        recursive: bool = True,
     ) -> Iterator[AnomalyResult | FailedImage]: ...
 
+    @checked_options
     def inspect_many(
-        self, images: Iterable[Any], batch_size: int = BATCH, *, on_error: str = "raise", explain: bool = False
+        self,
+        images: Iterable[Any],
+        batch_size: int = BATCH,
+        *,
+        on_error: str = "raise",
+        explain: bool = False,
+        recursive: bool = True,
     ) -> Iterator[Any]:
         """Judge images one after the other; the times in a result are means over its batch.
 
@@ -139,28 +156,30 @@ class Inspector:
             on_error: of an image that cannot be judged: "raise" its error, or "record" it as a `FailedImage` in its
                 place and go on.
             explain: see `inspect`.
+            recursive: of a folder: also judge images in folders inside it.
 
         Raises:
             ImageError: an image cannot be judged, and on_error is "raise".
             SettingError: batch_size or on_error is none of these, or the backend cannot explain.
-            DatasetError: a path came and nothing is there.
+            DatasetError: a path came and nothing is there, or what came is one image, or holds none.
         """
         if on_error not in ON_ERROR:
             raise SettingError(f"on_error={on_error!r} is unknown; give {' or '.join(ON_ERROR)}")
         if batch_size < 1:
             raise SettingError(f"batch_size={batch_size} is out of range; give 1 or more")
-        return self._judged(files_in(images), batch_size, on_error, explain)
+        return self._judged(several(images, recursive=recursive), batch_size, on_error, explain)
 
     def _judged(
         self, images: Iterable[Any], batch: int, on_error: str, explain: bool
     ) -> Iterator[AnomalyResult | FailedImage]:
-        for one in score_images(self.backend.predict, self.reading, images, batch):
+        sources = in_pages(images, self.reading.options)
+        for one in score_images(self.backend.predict, self.reading, sources, batch):
             if isinstance(one, Scored):
                 yield self._result(one, self._explanation(one) if explain else ())
             elif on_error == "raise":
                 raise one.error
             else:
-                yield FailedImage(str(one.error), _path(one.source))
+                yield FailedImage(str(one.error), _path(one.source), self.reading.page_of(one.source))
 
     def _explanation(self, one: Scored) -> tuple[Frame, ...]:
         return frames(self.backend.explain(one.square), one.square, *one.size)
@@ -181,7 +200,8 @@ class Inspector:
             milliseconds={**times, "total": sum(times.values())},
             path=_path(one.source),
             explanation=explanation,
-            notes=self._notes(one),
+            notes=(*one.notes, *self._notes(one)),
+            page=self.reading.page_of(one.source),
         )
 
     def _notes(self, one: Scored) -> tuple[str, ...]:
@@ -190,7 +210,7 @@ class Inspector:
         if good is None:
             return ()
         channels = is_grey(one.square) if self.tiling.tile is None else None  # of one tile they say little of the image
-        return differences(good, properties_of(as_source(one.source)), one.map.shape, channels)
+        return differences(good, properties_of(file_of(one.source)), one.map.shape, channels)
 
     def photograph(self, result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
         """The image behind a result, decoded from its path as it was judged; None where it has no path.
@@ -198,7 +218,9 @@ class Inspector:
         Raises:
             ImageError: it cannot be read any more.
         """
-        return None if result.path is None else self.reading.decode(result.path)
+        if result.path is None:
+            return None
+        return self.reading.decode(result.path if result.page is None else ImagePage(result.path, result.page))
 
     def save(self, path: str | Path) -> None:
         """Write a model file, with a self-test in it.
@@ -213,4 +235,6 @@ class Inspector:
 
 
 def _path(source: Any) -> Path | None:
-    return Path(source) if isinstance(source, str | Path) else None
+    if isinstance(source, ImagePage):
+        source = source.file
+    return Path(os.fsdecode(source)) if isinstance(source, str | os.PathLike) else None

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import DependencyError, ModelFileError, SettingError
+from unmask.errors import DependencyError, ModelFileError, SettingError, UnmaskError
 from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.options import ImageOptions
 from unmask.imaging.tiling import Tiling
 from unmask.inspection import model_file, self_test
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.exported import BACKENDS, SUFFIXES, open_exported
 from unmask.inspection.inspector import Backend, Inspector
+from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import Reading
 
 NAMES = ("auto", "torch", *BACKENDS)
+UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
+"""What a file of wrong values can lead to: wrong kinds, shapes, names, sizes."""
 
 
-def load(path: str | Path, *, device: str = "auto", backend: str = "auto", detector: type | None = None) -> Inspector:
+@checked_options
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    detector: type | None = None,
+    page: str | int | None = None,
+    max_pixels: float | None = None,
+) -> Inspector:
     """Open a model file, without torch where that is possible.
 
     Args:
@@ -27,6 +43,9 @@ def load(path: str | Path, *, device: str = "auto", backend: str = "auto", detec
         backend: "torch", "onnx", "openvino", or "auto": what the file needs. Of a .unmask file, "auto" takes the
             export beside it under the same name, if it was made from it in full precision and gave the same verdicts.
         detector: the class of the detector, where it is not one of unmask's; the file names it.
+        page: number of the picture to take from files that hold several, counted from 1, or "all"; None = as the model
+            was fitted.
+        max_pixels: images with more are refused; None = as the model was fitted.
 
     Returns:
         What judges images: `inspect`, `inspect_many`.
@@ -36,7 +55,20 @@ def load(path: str | Path, *, device: str = "auto", backend: str = "auto", detec
         DependencyError: torch (the extra `train`) or OpenVINO is needed and not installed.
         SettingError: the backend or device is unknown, is not there, or cannot open this file.
     """
-    path = Path(path)
+    given = ImageOptions.of(page=page, max_pixels=max_pixels)
+    found = _opened(Path(path), device, backend, detector)
+    if page is None and max_pixels is None:
+        return found
+    kept = found.reading.options
+    options = replace(
+        kept,
+        page=kept.page if page is None else given.page,
+        max_pixels=kept.max_pixels if max_pixels is None else given.max_pixels,
+    )
+    return Inspector(found.backend, found.calibration, replace(found.reading, options=options), found.facts)
+
+
+def _opened(path: Path, device: str, backend: str, detector: type | None) -> Inspector:
     if backend not in NAMES:
         raise SettingError(f"backend={backend!r} is unknown; give {', '.join(NAMES[:-1])} or {NAMES[-1]}")
     if path.suffix in SUFFIXES:
@@ -70,16 +102,27 @@ def inspector_of(path: Path, facts: Mapping[str, Any], backend: Backend) -> Insp
         ModelFileError: a part is missing, or the self-test fails.
     """
     rest = dict(facts)
-    try:
+    with _readable(path):
         calibration = Calibration.from_dict(rest.pop("calibration"))
         tiling = Tiling.from_dict(rest.pop("tiling", None) or rest.pop("framing", {"size": rest["input"]["size"]}))
         test = rest.pop("self_test")
+        kept = rest.pop("intensity_range", None)
+        intensity = None if kept is None else IntensityRange(**kept)
+        reading = Reading(tiling, ImageOptions.from_dict(rest.pop("reading", {}), intensity))
+        self_test.check(path, backend.predict, tiling.size, test, calibration)
+    return Inspector(backend, calibration, reading, rest)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say of whatever a foreign or damaged file leads to that the file is the cause."""
+    try:
+        yield
     except KeyError as error:
         raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
-    kept = rest.pop("intensity_range", None)
-    reading = Reading(tiling, None if kept is None else IntensityRange(**kept))
-    self_test.check(path, backend.predict, tiling.size, test, calibration)
-    return Inspector(backend, calibration, reading, rest)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ModelFileError(f"{path} cannot be opened ({reason}); copy it again or fit a new one") from error
 
 
 def _load_exported(path: Path, device: str, backend: str) -> Inspector:
@@ -93,14 +136,14 @@ def _beside(model: Path, device: str, backend: str) -> Inspector | None:
     """The export beside a model file; one that was asked for by name must be there."""
     for suffix, name in SUFFIXES.items():
         path = model.with_suffix(suffix)
-        if backend not in ("auto", name) or not path.is_file() or not model.is_file():
+        if backend not in ("auto", name) or not os.path.isfile(path) or not os.path.isfile(model):  # noqa: PTH113 - `Path` raises errors
             continue
         try:
             opened, facts = open_exported(path, device)
             is_its_own = facts["exported"]["from"] == model_file.fingerprint(model)
             if is_its_own and (backend != "auto" or _is_equal(facts["exported"])):
                 return inspector_of(path, facts, opened)
-        except (ModelFileError, DependencyError, SettingError):
+        except (UnmaskError, KeyError):
             if backend != "auto":
                 raise  # otherwise the model file itself can still be opened
     if backend != "auto":
@@ -121,13 +164,13 @@ def _load_with_torch(path: Path, device: str, detector: type | None) -> Inspecto
     try:
         import unmask.training  # noqa: F401 - it imports torch, which its settings must precede
         from unmask.inspection.torch_backend import TorchBackend, restored
-    except ModuleNotFoundError as error:
+    except (ImportError, OSError) as error:  # OSError: a library of torch's is broken
+        missing = isinstance(error, ModuleNotFoundError)
+        what = f"{error.name}, which is not installed" if missing else f"torch, which is broken here ({error})"  # type: ignore[union-attr]
         raise DependencyError(
-            f"{path} needs {error.name}, which is not installed; run: pip install 'unmask[train]', or where that is "
+            f"{path} needs {what}; run: pip install 'unmask[train]', or where that is "
             f"installed: unmask export {path}, and take the .onnx file"
         ) from error
-    try:
-        backend = TorchBackend(restored(path, facts, arrays, detector), device)
-    except KeyError as error:
-        raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
-    return inspector_of(path, facts, backend)
+    with _readable(path):
+        made = restored(path, facts, arrays, detector)
+    return inspector_of(path, facts, TorchBackend(made, device))

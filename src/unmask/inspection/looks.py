@@ -12,7 +12,7 @@ from jaxtyping import Float
 from unmask.datasets.inventory import abbreviated
 from unmask.imaging.noise import constant_share
 from unmask.imaging.properties import Properties, is_grey, properties_of
-from unmask.inspection.sources import as_source
+from unmask.inspection.sources import file_of
 
 TRIMMED = 0.0005  # share of the pixels, at either end, that do not count: hot pixels, a handful of them
 MOST_PIXELS = 100_000  # that are looked at
@@ -52,7 +52,7 @@ def look_of(image: Float[np.ndarray, "3 h w"], source: Any) -> Look:
     some = (image[0, ::step, ::step] if grey else image[:, ::step, ::step].mean(axis=0)).ravel()
     ends = int(TRIMMED * len(some)), len(some) - 1 - int(TRIMMED * len(some))
     dark, bright = np.partition(some, ends)[list(ends)].tolist()
-    return Look(dark, bright, constant_share(image), grey, properties_of(as_source(source)))
+    return Look(dark, bright, constant_share(image), grey, properties_of(file_of(source)))
 
 
 def blank(looks: Sequence[Look]) -> set[int]:

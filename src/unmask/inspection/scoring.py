@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +13,12 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import ImageError
-from unmask.imaging.images import decode
+from unmask.imaging.images import pixels_of, planes
 from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.options import DEFAULTS, ImageOptions
+from unmask.imaging.pixels import Pixels
 from unmask.imaging.tiling import Tiling, merge, split
-from unmask.inspection.sources import as_source
+from unmask.inspection.sources import ImagePage, as_source
 from unmask.types import ArrayPrediction
 
 BATCH = 8
@@ -29,11 +31,27 @@ class Reading:
 
     Attributes:
         tiling: how an image becomes squares.
-        intensity: which values become 0 and 1; None = the whole range of the kind of number.
+        options: the intensity range, bands and page to take of an image, and its largest size.
     """
 
     tiling: Tiling
-    intensity: IntensityRange | None = None
+    options: ImageOptions = DEFAULTS
+
+    @property
+    def intensity(self) -> IntensityRange | None:
+        """Which values become 0 and 1; None = the full scale of an image's kind of number."""
+        return self.options.intensity
+
+    def pixels(self, source: Any) -> Pixels:
+        """An image's values as its source holds them.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        if isinstance(source, ImagePage):
+            pixels = pixels_of(source.file, replace(self.options, page=source.page))
+            return pixels._replace(name=f"{pixels.name}, page {source.page}")
+        return pixels_of(as_source(source), self.options)
 
     def decode(self, source: Any) -> Float[np.ndarray, "3 h w"]:
         """An image as RGB in [0, 1].
@@ -41,7 +59,14 @@ class Reading:
         Raises:
             ImageError: it cannot be read.
         """
-        return decode(as_source(source), intensity=self.intensity)
+        return planes(self.pixels(source), self.intensity)
+
+    def page_of(self, source: Any) -> int | None:
+        """The number of the picture that is taken from a source; None where nobody chose one."""
+        if isinstance(source, ImagePage):
+            return source.page
+        chosen = self.options.page
+        return chosen if isinstance(chosen, int) and isinstance(source, str | Path | bytes) else None
 
 
 class Scored(NamedTuple):
@@ -55,6 +80,7 @@ class Scored(NamedTuple):
         size: (h, w) in pixels at which that square has its natural shape.
         restored: (3, s, s) the image as the detector would have it; None where it has none or sees only a part.
         milliseconds: "decode" and "predict", means over the images that were scored together.
+        notes: on what was read, one line each.
     """
 
     source: Any
@@ -64,6 +90,7 @@ class Scored(NamedTuple):
     size: tuple[int, int]
     restored: Float[np.ndarray, "3 s s"] | None
     milliseconds: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 class Failed(NamedTuple):
@@ -111,36 +138,44 @@ def score_or_raise(predict: Predict, reading: Reading, sources: Iterable[Any], b
 
 def name_of(source: object) -> str:
     """What messages call an image."""
+    if isinstance(source, ImagePage):
+        return f"{name_of(source.file)}, page {source.page}"
     return str(source) if isinstance(source, str | Path) else "the image"
 
 
-def _decoded(reading: Reading, source: Any) -> np.ndarray | ImageError:
+class _Decoded(NamedTuple):
+    image: Float[np.ndarray, "3 h w"]
+    notes: tuple[str, ...]
+
+
+def _decoded(reading: Reading, source: Any) -> _Decoded | ImageError:
     try:
-        image = reading.decode(source)
+        pixels = reading.pixels(source)
+        image = planes(pixels, reading.intensity)
         h, w = image.shape[1:]
         reading.tiling.region(h, w, name_of(source))
     except ImageError as error:
         return error
-    return image
+    return _Decoded(image, pixels.remarks)
 
 
 def _scored(
     predict: Predict,
     tiling: Tiling,
     sources: list[Any],
-    decoded: list[np.ndarray | ImageError],
+    decoded: list[_Decoded | ImageError],
     spent: float,
     batch: int,
 ) -> Iterator[Scored | Failed]:
-    images = [image for image in decoded if isinstance(image, np.ndarray)]
+    images = [one.image for one in decoded if isinstance(one, _Decoded)]
     start = time.monotonic()
     scored = iter(
         _tiled(predict, tiling, images[0], batch) if tiling.tile and images else _whole(predict, tiling, images)
     )
     times = {"decode": spent, "predict": 1000 * (time.monotonic() - start) / max(1, len(images))}
-    for source, image in zip(sources, decoded, strict=True):
-        if isinstance(image, ImageError):
-            yield Failed(source, image)
+    for source, one in zip(sources, decoded, strict=True):
+        if isinstance(one, ImageError):
+            yield Failed(source, one)
             continue
         score, anomaly, square, restored = next(scored)
         if not (np.isfinite(score) and np.isfinite(anomaly).all()):
@@ -148,8 +183,8 @@ def _scored(
                 source, ImageError(f"{name_of(source)}: the detector gave NaN or infinity, so there is no verdict")
             )
             continue
-        size = square.shape[1:] if tiling.tile or tiling.resize != "squash" else _inner(tiling, image)
-        yield Scored(source, score, anomaly, square, size, restored, times)
+        size = square.shape[1:] if tiling.tile or tiling.resize != "squash" else _inner(tiling, one.image)
+        yield Scored(source, score, anomaly, square, size, restored, times, one.notes)
 
 
 _One = tuple[float, np.ndarray, np.ndarray, np.ndarray | None]

@@ -14,11 +14,12 @@ from torch import Tensor
 from unmask.datasets.inventory import abbreviated
 from unmask.errors import ImageError
 from unmask.imaging.fingerprints import content_hash, signature
-from unmask.imaging.images import pixels_of, planes
+from unmask.imaging.images import planes
 from unmask.imaging.intensity import IntensityRange, learned_range
 from unmask.imaging.noise import CONSTANT_SHARE, COPIES, with_noise
+from unmask.imaging.pixels import Pixels
 from unmask.imaging.properties import summary as summary_of
-from unmask.imaging.tiling import Tiling, judged_part, split, square_at
+from unmask.imaging.tiling import judged_part, split, square_at
 from unmask.inspection.looks import Look, look_of
 from unmask.inspection.scoring import Reading, name_of
 from unmask.training.trainer import Training
@@ -56,35 +57,33 @@ class Checked(NamedTuple):
         return summary_of([look.properties for look in self.looks], self.sizes, [look.is_grey for look in self.looks])
 
 
-def check_images(
-    sources: Sequence[Any], tiling: Tiling, intensity: IntensityRange | None, training: Training
-) -> Checked:
+def check_images(sources: Sequence[Any], reading: Reading, training: Training) -> Checked:
     """Decode every image once, for a header says nothing of what follows it, and training may take hours.
 
     Args:
         sources: good images.
-        tiling: whose region of interest must lie in each.
-        intensity: as the user gave it; None = learn it from the 16-bit images.
+        reading: whose region of interest must lie in each; an intensity range that it lacks is learned.
         training: whose `progress` is called after each image.
 
     Raises:
         ImageError: some cannot be used; all of them are named.
     """
+    tiling, intensity = reading.tiling, reading.intensity
     room = CACHED if training.max_memory is None and tiling.tile is None else 0
     found = Checked([], [], [], intensity, {}, [])
     bad, largest, start = [], {}, time.monotonic()
     for number in range(len(sources)):
         try:
-            pixels, name = _pixels(sources, number)
-            image = planes(pixels, name, intensity)
+            pixels = _pixels(sources, number, reading)
+            image = planes(pixels, intensity)
             h, w = image.shape[1:]
-            tiling.region(h, w, name)
+            tiling.region(h, w, pixels.name)
         except ImageError as error:
             bad.append(str(error))
             continue
-        if is_deep := pixels.dtype == np.uint16 and intensity is None:
-            largest[number] = int(pixels.max())
-        found.hashes.append(content_hash(pixels))
+        if is_deep := pixels.is_camera_range and intensity is None:
+            largest[number] = int(pixels.colours.max())
+        found.hashes.append(content_hash(pixels.values))
         found.sizes.append((h, w))
         found.signatures.append(signature(image))
         found.looks.append(look_of(image, sources[number]))
@@ -137,10 +136,18 @@ class TrainingImages:
         return last[1]
 
 
-def _pixels(sources: Sequence[Any], number: int) -> tuple[np.ndarray, str]:
-    """An image's pixels; messages name images that have no path by their number."""
-    pixels, name = pixels_of(sources[number])
-    return pixels, f"image {number}" if name.startswith("the ") else name
+def _pixels(sources: Sequence[Any], number: int, reading: Reading) -> Pixels:
+    """An image's pixels; messages name images that have no path by their number.
+
+    Raises:
+        ImageError: it cannot be read, or a part of it is lost: what is garbled would be learned as good.
+    """
+    pixels = reading.pixels(sources[number])
+    if pixels.name.startswith("the "):
+        pixels = pixels._replace(name=f"image {number}")
+    if pixels.damage:
+        raise ImageError(f"{pixels.name}: {pixels.damage}; replace or remove the file")
+    return pixels
 
 
 def _brightened(found: Checked, learned: IntensityRange, deep: Iterable[int]) -> Checked:

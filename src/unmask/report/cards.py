@@ -12,6 +12,7 @@ from PIL import Image
 
 from unmask.errors import UnmaskError
 from unmask.imaging.images import heat, overlay, to_uint8
+from unmask.imaging.writing import failing_as
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import animate
 from unmask.report.thumbnails import data_uri, outlined, shrunk, thumbnail
@@ -19,6 +20,7 @@ from unmask.types import AnomalyResult, FailedImage, Region
 
 COLUMNS = (
     "path",
+    "page",
     "name",
     "group",
     "error",
@@ -77,20 +79,21 @@ def card_of(
         (title, {caption: data_uri(to_uint8(thumbnail(one, STEP_THUMBNAIL)), 70) for caption, one in shown.items()})
         for title, shown in result.explanation
     )
-    animation = animate(fresh, index, result) if steps else None
+    with failing_as(fresh):
+        animation = animate(fresh, index, result) if steps else None
     return Card(_row(index, result), pictures, (w, h), steps, animation)
 
 
 def failed_card(index: int, failed: FailedImage) -> Card:
     """The card of an image that could not be judged."""
-    return Card({**dict.fromkeys(COLUMNS), **_named(index, failed.path), "error": failed.error, "notes": []})
+    return Card({**dict.fromkeys(COLUMNS), **_named(index, failed), "error": failed.error, "notes": []})
 
 
 def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
     largest: Region | None = max(result.regions, key=lambda region: region.area, default=None)
     return {
         **dict.fromkeys(COLUMNS),
-        **_named(index, result.path),
+        **_named(index, result),
         "score": result.score,
         "threshold": result.threshold,
         "is_anomalous": result.is_anomalous,
@@ -102,5 +105,11 @@ def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
     }
 
 
-def _named(index: int, path: Path | None) -> dict[str, Any]:
-    return {"path": None if path is None else str(path), "name": f"image {index + 1}" if path is None else path.name}
+def _named(index: int, result: AnomalyResult | FailedImage) -> dict[str, Any]:
+    path, page = result.path, result.page
+    name = f"image {index + 1}" if path is None else path.name
+    return {
+        "path": None if path is None else str(path),
+        "page": page,
+        "name": name if page is None else f"{name}, page {page}",
+    }

@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from unmask.errors import UnmaskError
+from unmask.errors import UnmaskError, printable
+from unmask.imaging import accounting
 from unmask.imaging.images import HEAT_ANCHORS, decode
+from unmask.imaging.writing import failing_as, temporary_name
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, holds_animations
 from unmask.inspection.notes import lines_of
 from unmask.report.cards import Card, card_of, failed_card
 from unmask.report.charts import Chart, stacked_bars
-from unmask.types import AnomalyResult, FailedImage
+from unmask.types import AnomalyResult, FailedImage, SkippedFile
 
 FORMAT, VERSION = "unmask-report", 2
 """Of results.json; the version rises when a name or a meaning changes."""
@@ -38,16 +40,22 @@ class Summary(NamedTuple):
         metrics: names and values to print; None says "not measured".
         curves: to draw.
         groups: a name for each result, in order, that colours the score chart; opaque to the report.
+        left_out: what the report lacks, in one sentence; None = it is whole.
     """
 
     metrics: Mapping[str, float | int | str | None] = MappingProxyType({})
     curves: Sequence[Chart] = ()
     groups: Sequence[str] | None = None
+    left_out: str | None = None
 
 
 def original(result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
     """The photograph behind a result, decoded from its path; None where it has none."""
     return None if result.path is None else decode(result.path)
+
+
+Photograph = Callable[[AnomalyResult], Float[np.ndarray, "3 h w"] | None]
+"""Gives the image behind a result, RGB in [0, 1], or None."""
 
 
 def write_report(
@@ -58,13 +66,13 @@ def write_report(
     calibration: Calibration,
     model: Mapping[str, object],
     summary: Callable[[], Summary] | None = None,
-    photo: Callable[[AnomalyResult], Float[np.ndarray, "3 h w"] | None] = original,
+    photo: Photograph = original,
+    files: tuple[int, Sequence[SkippedFile]] | None = None,
 ) -> Path:
     """Write index.html (one file, no network), results.json, and an animation an explained result.
 
-    Where pyarrow is installed (it comes with the extra `train`), results.parquet holds the rows as well.
-
-    Results are read one by one, animated and reduced to thumbnails at once. The folder appears whole or not at all.
+    Where pyarrow is installed, results.parquet holds the rows as well. Results are read one by one, animated and
+    reduced to thumbnails at once. The folder appears whole or not at all.
 
     Args:
         folder: where to write. A previous report there is replaced; anything else is refused.
@@ -74,52 +82,58 @@ def write_report(
         model: facts to print, such as {"detector": "patchcore"}.
         summary: asked once all results have been read, for what only then is known.
         photo: gives a result's image, (3, h, w) in [0, 1], or None.
+        files: how many were seen where the images come from, and those that were skipped; None = not known.
 
-    Returns:
-        The path of index.html.
+    Returns the path of index.html.
 
     Raises:
-        UnmaskError: the folder holds something else, there are no results, one has no finite score, or groups differ
-            in number.
+        UnmaskError: the folder holds something else, there are no results, a score is not finite, or groups are amiss.
         ImageError: a photograph cannot be read any more.
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder)
-    nearest = next(parent for parent in folder.parents if parent.exists())
-    fresh = nearest / f".{folder.name}.{os.getpid()}.new"
-    fresh.mkdir()
+    fresh = next(parent for parent in folder.parents if parent.exists()) / temporary_name()
+    with failing_as(folder):
+        fresh.mkdir()
     try:
-        cards = [
-            failed_card(index, one)
-            if isinstance(one, FailedImage)
-            else card_of(fresh, index, one, calibration, photo(one))
-            for index, one in enumerate(results)
-        ]
-        _write_files(fresh, cards, Summary() if summary is None else summary(), _facts(title, calibration, model))
-        _swap(fresh, folder)
+        cards = [_card(fresh, index, one, calibration, photo) for index, one in enumerate(results)]
+        found, facts = (summary or Summary)(), _facts(title, calibration, model, files)
+        with failing_as(folder):
+            _write_files(fresh, cards, found, facts)
+            _swap(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder / "index.html"
 
 
-def _facts(title: str, calibration: Calibration, model: Mapping[str, object]) -> dict[str, Any]:
+def _card(
+    folder: Path, index: int, one: AnomalyResult | FailedImage, calibration: Calibration, photo: Photograph
+) -> Card:
+    if isinstance(one, FailedImage):
+        return failed_card(index, one)
+    return card_of(folder, index, one, calibration, photo(one))
+
+
+def _facts(
+    title: str, calibration: Calibration, model: Mapping[str, object], files: tuple[int, Sequence[SkippedFile]] | None
+) -> dict[str, Any]:
     return {
-        "title": title,
+        "title": printable(title),
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "calibration": calibration.to_dict(),
         "model": {name: value for name, value in model.items() if name != "images"},  # those are hashes of each image
+        "files": None if files is None else accounting.listed(*files),
     }
 
 
 def _write_files(folder: Path, cards: list[Card], summary: Summary, facts: dict[str, Any]) -> None:
     if not cards:
         raise UnmaskError("there are no results to report; inspect at least one image")
-    metrics, curves, groups = summary
-    _sort_in(cards, groups)
-    facts["metrics"] = dict(metrics)
+    _sort_in(cards, summary.groups)
     facts["notes"] = lines_of(Counter(note for card in cards for note in card.row["notes"]), len(cards))
+    facts |= {"metrics": dict(summary.metrics), "left_out": summary.left_out}
     _write_tables(folder, facts, [card.row for card in cards])
-    _write_page(folder / "index.html", facts, cards, curves)
+    _write_page(folder / "index.html", facts, cards, summary.curves)
 
 
 def _sort_in(cards: list[Card], groups: Sequence[str] | None) -> None:
@@ -141,6 +155,7 @@ def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]
     schema = pa.schema(
         [
             ("path", pa.string()),
+            ("page", pa.int64()),
             ("name", pa.string()),
             ("group", pa.string()),
             ("error", pa.string()),
@@ -154,7 +169,8 @@ def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]
             ("notes", pa.list_(pa.string())),
         ]
     )
-    parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "results.parquet")
+    texts = [{name: printable(one) if isinstance(one, str) else one for name, one in row.items()} for row in rows]
+    parquet.write_table(pa.Table.from_pylist(texts, schema), folder / "results.parquet")
 
 
 def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Sequence[Chart]) -> None:
@@ -165,6 +181,7 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
     )
     environment.filters["rate"] = lambda rate: f"{100 * rate:.4g} %"
     environment.filters["number"] = _shown
+    environment.filters["printable"] = printable
     failed = [card for card in cards if card.row["error"] is not None]
     ranked = sorted((card for card in cards if card.row["error"] is None), key=lambda card: -card.row["score"])
     scores = np.array([card.row["score"] for card in ranked])
@@ -182,10 +199,19 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
         ),
         bars=stacked_bars(scores, groups, threshold) if len(scores) else None,
         curves=curves,
+        accounted=_accounted(facts["files"]),
         heat_stops=["#{:02x}{:02x}{:02x}".format(*colour) for colour in HEAT_ANCHORS.tolist()],
     )
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(page)
+
+
+def _accounted(files: Mapping[str, Any] | None) -> str | None:
+    """A sentence about files that were seen, used and skipped."""
+    if files is None:
+        return None
+    skipped = [SkippedFile(Path(one["path"]), one["reason"]) for one in files["skipped"]]
+    return accounting.sentence(files["seen"], skipped)
 
 
 def _shown(value: object) -> str:
@@ -201,7 +227,13 @@ def _short_names(rows: list[dict[str, Any]]) -> list[str]:
     """File names with the folders in which they differ: test sets repeat 000.png in each folder."""
     folders = [str(Path(row["path"]).parent) for row in rows if row["path"]]
     shared = os.path.commonpath(folders) if len({Path(one).is_absolute() for one in folders}) == 1 else ""
-    return [os.path.relpath(row["path"], shared) if row["path"] and shared else row["name"] for row in rows]
+    names = [os.path.relpath(row["path"], shared) if row["path"] and shared else row["name"] for row in rows]
+    pages = [
+        "" if row["page"] is None or name == row["name"] else f", page {row['page']}"
+        for name, row in zip(names, rows, strict=True)
+    ]
+    return [name + page for name, page in zip(names, pages, strict=True)]
+    return [printable(name) for name in names]
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -223,9 +255,14 @@ def _is_report(path: Path) -> bool:
 
 def _swap(fresh: Path, folder: Path) -> None:
     """Put the fresh folder in place; a reader sees the old report or the new one."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    old = folder.with_name(temporary_name())
     if folder.exists():
         folder.replace(old)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh.replace(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh.replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)

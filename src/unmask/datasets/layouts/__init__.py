@@ -4,6 +4,8 @@ mvtec.py      MVTec AD, LOCO AD, 3D-AD and AD 2, MPDD, BTAD
 visa.py       VisA with its CSV, in its 1cls layout, and as it was downloaded
 kolektor.py   KolektorSDD and KolektorSDD2
 dagm.py       DAGM 2007
+coco.py       COCO and Datumaro
+foreign.py    annotations of other programs, refused by name
 real_iad.py   Real-IAD, by its JSON file
 folders.py    OCT2017, good/ beside bad/, and a plain folder of good images
 trees.py      what these functions share
@@ -12,20 +14,31 @@ trees.py      what these functions share
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
+from unmask.datasets import manifests
 from unmask.datasets.inventory import Inventory, abbreviated
+from unmask.datasets.labels import plain
+from unmask.datasets.layouts.coco import annotated
 from unmask.datasets.layouts.dagm import dagm
 from unmask.datasets.layouts.folders import flat, good_and_bad, oct2017
+from unmask.datasets.layouts.foreign import foreign
 from unmask.datasets.layouts.kolektor import kolektor_sdd, kolektor_sdd2
 from unmask.datasets.layouts.mvtec import btad, mvtec, mvtec_3d, mvtec_ad_2, mvtec_loco
 from unmask.datasets.layouts.real_iad import real_iad
-from unmask.datasets.layouts.trees import folders
+from unmask.datasets.layouts.trees import Tree
 from unmask.datasets.layouts.visa import visa_1cls, visa_csv, visa_tree
-from unmask.datasets.manifests import manifest
+from unmask.datasets.wording import placed
 from unmask.errors import DatasetError
+from unmask.imaging.accounting import sentence
 
-LAYOUTS: tuple[Callable[[Path], Inventory | None], ...] = (  # in this order: the special ones before the general ones
+
+def manifest(tree: Tree) -> Inventory | None:
+    """A CSV file; see `manifests.manifest`."""
+    return manifests.manifest(tree.root)
+
+
+LAYOUTS: tuple[Callable[[Tree], Inventory | None], ...] = (  # in this order: the special ones before the general ones
+    annotated,
     real_iad,
     manifest,
     visa_csv,
@@ -41,32 +54,35 @@ LAYOUTS: tuple[Callable[[Path], Inventory | None], ...] = (  # in this order: th
     oct2017,
     visa_tree,
     good_and_bad,
+    foreign,
     flat,
 )
 KNOWN = (
-    "MVTec AD, MVTec AD 2, MVTec 3D-AD, MVTec LOCO AD, MPDD, BTAD, VisA, Real-IAD, KolektorSDD, KolektorSDD2, DAGM, "
-    "OCT2017, good/ and bad/, a folder of good images, a CSV manifest"
+    "MVTec AD, AD 2, 3D-AD and LOCO AD, MPDD, BTAD, VisA, Real-IAD, KolektorSDD, DAGM, OCT2017, COCO, Datumaro, good/ "
+    "and bad/, a folder of good images, a CSV manifest"
 )
 
 
-def recognise(root: Path) -> Inventory:
+def recognise(tree: Tree) -> Inventory:
     """Give the inventory of the first layout that fits and has good images.
 
     Raises:
-        DatasetError: nothing is there, no layout fits, or the layout that fits has no good images.
+        DatasetError: no layout fits, or the layout that fits has no good images.
     """
-    if not root.exists():
-        raise DatasetError(f"{root}: no such folder or manifest; give the data set's folder")
     empty: Inventory | None = None
     for layout in LAYOUTS:
-        inventory = layout(root)
+        inventory = layout(tree)
         if inventory is not None and inventory.normals:
             return inventory
         empty = empty or inventory
+    root = tree.root
     if empty is not None:
         raise DatasetError(f"{root}: {empty.layout}, but no good images to learn from; put some into {empty.root}")
-    inside = [child.name for child in folders(root) if any(one.name.lower() == "train" for one in folders(child))]
+    inside = [one.name for one in tree.folders(root) if any(plain(part.name) == "train" for part in tree.folders(one))]
     if inside:
         several = f"{root} holds several data sets ({abbreviated(inside)})"
         raise DatasetError(f"{several}; give one, such as {root / inside[0]}")
-    raise DatasetError(f"{root}: no layout recognised (or the folder is empty); known are {KNOWN}")
+    if tree.listing.skipped and not tree.listing.files:
+        found = sentence(tree.listing.seen, tree.listing.skipped)
+        raise DatasetError(f"{root}: no images in it. {found}; give a folder of good images, or a data set")
+    raise DatasetError(f"{placed(root)}: no layout recognised (or the folder is empty); known are {KNOWN}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
-from unmask.datasets.layouts.trees import by_mask, defective_in_training, good_samples, images_in
+from unmask.datasets.layouts.trees import Tree, by_mask, defective_in_training, good_samples, not_learned_from
 
 
-def dagm(root: Path) -> Inventory | None:
+def dagm(tree: Tree) -> Inventory | None:
     """DAGM 2007; images without a mask are good, and the defective ones of its training part are not used.
 
         Train/0001.PNG, Train/Label/0001_label.PNG
@@ -19,21 +19,23 @@ def dagm(root: Path) -> Inventory | None:
     Raises:
         DatasetError: a mask cannot be read.
     """
-    if not (root / "Train" / "Label").is_dir():
+    train, test = tree.root / "Train", tree.root / "Test"
+    if train / "Label" not in tree.folders(train):
         return None
-    normals, unused = by_mask(_pairs(root / "Train"))
-    good, defective = by_mask(_pairs(root / "Test"))
+    normals, unused = by_mask(_pairs(tree, train))
+    good, defective = by_mask(_pairs(tree, test))
     return Inventory(
         layout="DAGM",
-        root=root / "Train",
+        root=train,
         normals=tuple(normals),
         test=(*good_samples(good), *defective),
-        masks=images_in(root / "Test" / "Label"),
+        masks=tree.images_in(test / "Label"),
         warnings=defective_in_training(len(unused)),
+        unused=not_learned_from(unused),
     )
 
 
-def _pairs(folder: Path) -> list[tuple[Path, Path | None]]:
+def _pairs(tree: Tree, folder: Path) -> list[tuple[Path, Path | None]]:
     """Pair each image of a part with its mask, where it has one."""
-    masks = {path.stem: path for path in images_in(folder / "Label")}
-    return [(path, masks.get(f"{path.stem}_label")) for path in images_in(folder)]
+    masks = {path.stem: path for path in tree.images_in(folder / "Label")}
+    return [(path, masks.get(f"{path.stem}_label")) for path in tree.images_in(folder)]

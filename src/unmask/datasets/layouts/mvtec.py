@@ -6,14 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
-from unmask.datasets.layouts.trees import folders, images_in, images_under, is_good, kinds, train_and_test
+from unmask.datasets.labels import plain
+from unmask.datasets.layouts.trees import Masks, Tree, is_good, several, train_and_test
 from unmask.datasets.masks import saturations
 from unmask.types import Sample
 
 MPDD_OBJECTS = ("bracket_black", "bracket_brown", "bracket_white", "connector", "metal_plate", "tubes")
 
 
-def mvtec(root: Path) -> Inventory | None:
+def mvtec(tree: Tree) -> Inventory | None:
     """MVTec AD, and MPDD when the folder bears the name of one of its objects.
 
         train/good/000.png
@@ -23,11 +24,10 @@ def mvtec(root: Path) -> Inventory | None:
 
     https://www.mvtec.com/company/research/datasets/mvtec-ad
     """
-    layout = "MPDD" if root.resolve().name in MPDD_OBJECTS else "MVTec AD"
-    return train_and_test(layout, root / "train" / "good", root / "test", root / "ground_truth")
+    return train_and_test("MPDD" if tree.root.resolve().name in MPDD_OBJECTS else "MVTec AD", tree, None)
 
 
-def mvtec_ad_2(root: Path) -> Inventory | None:
+def mvtec_ad_2(tree: Tree) -> Inventory | None:
     """MVTec AD 2 (arXiv 2503.21622), recognised by test_public; the private test images have no public labels.
 
     train/good/000_regular.png
@@ -36,17 +36,19 @@ def mvtec_ad_2(root: Path) -> Inventory | None:
     test_public/ground_truth/bad/000_regular_mask.png
     test_private/, test_private_mixed/        not judged
     """
-    test = root / "test_public"
-    if not test.is_dir():
+    test = tree.matching("test public")
+    if not test:
         return None
-    inventory = train_and_test("MVTec AD 2", root / "train" / "good", test, test / "ground_truth")
-    private = [folder.name for folder in folders(root) if folder.name.startswith("test_private")]
+    inventory = train_and_test("MVTec AD 2", tree, "good", test, tree.matching("test public", "ground truth"))
+    private = [folder for folder in tree.folders(tree.root) if plain(folder.name).startswith("test private")]
     if inventory is None or not private:
         return inventory
-    return replace(inventory, warnings=(f"{' and '.join(private)} have no public labels and are not judged",))
+    names = " and ".join(folder.name for folder in private)
+    unused = {path: "private test image" for folder in private for path in tree.images_under(folder)}
+    return replace(inventory, warnings=(f"{names} have no public labels and are not judged",), unused=unused)
 
 
-def mvtec_3d(root: Path) -> Inventory | None:
+def mvtec_3d(tree: Tree) -> Inventory | None:
     """MVTec 3D-AD, recognised by train/good/rgb; the depth images in xyz/ are not used.
 
         train/good/rgb/000.png
@@ -56,19 +58,29 @@ def mvtec_3d(root: Path) -> Inventory | None:
 
     https://www.mvtec.com/company/research/datasets/mvtec-3d-ad
     """
-    train = root / "train" / "good" / "rgb"
-    if not train.is_dir():
+    train = tree.matching("train", "good", "rgb")
+    if not train:
         return None
-    masks = {(kind, path.stem): path for kind, path in kinds(root / "test", "gt") if not is_good(kind)}
-    test = []
-    for kind, image in kinds(root / "test", "rgb"):
-        mask = masks.get((kind, image.stem))
-        test.append(Sample(image, not is_good(kind), kind, (mask,) if mask else ()))
-    held_out = images_in(root / "validation" / "good" / "rgb")
-    return Inventory("MVTec 3D-AD", train, images_in(train), tuple(test), held_out, tuple(masks.values()))
+    test: list[Sample] = []
+    masks: list[Path] = []
+    unused: dict[Path, str] = {}
+    for folder in tree.matching("test"):
+        for kind in tree.folders(folder):
+            truth = {path.stem: path for path in tree.images_in(kind / "gt")}
+            if is_good(kind.name):
+                unused |= dict.fromkeys(truth.values(), "mask of a good image")
+                truth = {}
+            masks += truth.values()
+            for image in tree.images_in(kind / "rgb"):
+                mask = truth.get(image.stem)
+                test.append(Sample(image, not is_good(kind.name), kind.name.strip(), (mask,) if mask else ()))
+    unused |= {file: "depth image" for file in tree.listing.files if file.parent.name == "xyz"}
+    held_out = tree.good_images(tree.matching("validation", "good", "rgb"))
+    normals = tree.good_images(train)
+    return Inventory("MVTec 3D-AD", train[0], normals, tuple(test), held_out, tuple(masks), unused=unused)
 
 
-def mvtec_loco(root: Path) -> Inventory | None:
+def mvtec_loco(tree: Tree) -> Inventory | None:
     """MVTec LOCO AD, recognised by its ground truth: a folder for each image, with a mask for each defect.
 
         train/good/000.png
@@ -79,30 +91,31 @@ def mvtec_loco(root: Path) -> Inventory | None:
 
     https://www.mvtec.com/company/research/datasets/mvtec-loco
     """
-    train, truth = root / "train" / "good", root / "ground_truth"
-    if not train.is_dir() or not any(images_in(image) for kind in folders(truth) for image in folders(kind)):
+    found = tree.kinds(tree.matching("test"))
+    masks = Masks(tree, tree.matching("ground truth"), found)
+    samples = [Sample(image, not is_good(kind), kind, masks.inside(folder, image)) for kind, folder, image in found]
+    trains = tree.matching("train", is_good)
+    if not trains or not any(sample.masks for sample in samples):
         return None
-    test = [
-        Sample(image, not is_good(kind), kind, images_in(truth / kind / image.stem))
-        for kind, image in kinds(root / "test")
-    ]
-    config = root / "defects_config.json"
+    config = tree.root / "defects_config.json"
     return Inventory(
         layout="MVTec LOCO AD",
-        root=train,
-        normals=images_in(train),
-        test=saturations(test, config) if config.is_file() else tuple(test),
-        held_out=images_in(root / "validation" / "good"),
-        masks=images_under(truth),
-        warnings=() if config.is_file() else ("defects_config.json is missing: saturation areas are unknown",),
+        root=trains[0],
+        normals=tree.good_images(trains),
+        test=saturations(samples, config) if config.is_file() else tuple(samples),
+        held_out=tree.good_images(tree.matching("validation", is_good)),
+        masks=masks.files,
+        warnings=several(trains)
+        if config.is_file()
+        else ("defects_config.json is missing: saturation areas are unknown",),
     )
 
 
-def btad(root: Path) -> Inventory | None:
+def btad(tree: Tree) -> Inventory | None:
     """BTAD (arXiv 2104.10036).
 
     train/ok/0000.bmp
     test/ok/0000.bmp, test/ko/0000.bmp
     ground_truth/ko/0000.png                  or .bmp
     """
-    return train_and_test("BTAD", root / "train" / "ok", root / "test", root / "ground_truth")
+    return train_and_test("BTAD", tree, "ok")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask.datasets.inventory import Inventory
-from unmask.datasets.layouts.trees import defective_in_training
+from unmask.datasets.layouts.trees import DEFECTIVE, Tree, defective_in_training
+from unmask.datasets.wording import placed
 from unmask.errors import DatasetError
 from unmask.types import Sample
 
@@ -29,7 +30,7 @@ class Table(NamedTuple):
     test: list[dict[str, Any]]
 
 
-def real_iad(root: Path) -> Inventory | None:
+def real_iad(tree: Tree) -> Inventory | None:
     """Real-IAD, by an object's JSON file or by the folder of its images.
 
         realiad_jsons/realiad_jsons/audiojack.json
@@ -43,10 +44,13 @@ def real_iad(root: Path) -> Inventory | None:
     Raises:
         DatasetError: the JSON file that was given has another form, or its images are not found.
     """
+    root = tree.root
     if root.is_file() and root.suffix.lower() == ".json":
         table = _read(root)
         if table is None:
-            raise DatasetError(f"{root}: not a JSON file of Real-IAD (meta, train, test); give one, or a CSV manifest")
+            raise DatasetError(
+                f"{placed(root)}: not a JSON file of Real-IAD, COCO or Datumaro; give one, or a CSV manifest"
+            )
         return _inventory(table, _folder_of_images(root, table))
     if root.is_dir():
         for file in _files_beside(root.resolve()):
@@ -71,7 +75,7 @@ def _read(file: Path) -> Table | None:
         meta, train, test = content["meta"], content["train"], content["test"]
         fits = all({"image_path", "anomaly_class"} <= row.keys() for row in (*train, *test))
         prefix, good = str(meta.get("prefix") or file.stem), str(meta.get("normal_class") or "OK")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return Table(prefix, good, train, test) if train and fits else None
 
@@ -94,5 +98,12 @@ def _inventory(table: Table, folder: Path) -> Inventory:
         bad = row["anomaly_class"] != table.good
         masks = (folder / row["mask_path"],) if bad and row.get("mask_path") else ()
         test.append(Sample(folder / row["image_path"], bad, row["anomaly_class"] if bad else "good", masks))
-    unused = len(table.train) - len(normals)
-    return Inventory("Real-IAD", folder, tuple(normals), tuple(test), warnings=defective_in_training(unused))
+    unused = {
+        folder / name: DEFECTIVE
+        for row in table.train
+        if row["anomaly_class"] != table.good
+        for name in (row["image_path"], row.get("mask_path"))
+        if name
+    }
+    warnings = defective_in_training(len(table.train) - len(normals))
+    return Inventory("Real-IAD", folder, tuple(normals), tuple(test), warnings=warnings, unused=unused)

@@ -1,64 +1,234 @@
-"""What the layouts share: walking folders, and the tree of training folder, test folder and ground truth."""
+"""What the layouts share: images by their folders, and the tree of training folder, test folder and ground truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
+from unmask.datasets.labels import BAD_WORDS, FAILED_WORDS, meaning, plain
 from unmask.datasets.masks import is_empty
-from unmask.imaging.images import list_images
+from unmask.imaging.listing import Listing, walk
 from unmask.types import Sample
 
-GOOD_NAMES = ("good", "ok", "normal")
+# Words in the names of folders whose images nobody means to learn from as good ones.
+DEFECT_WORDS = (
+    (BAD_WORDS | FAILED_WORDS) - {"pos", "positive"}  # pos1 and pos2 are positions of a camera
+    | frozenset(
+        (
+            *("fault", "faults", "rejects", "scratch", "scratches", "scratched", "crack", "cracks", "cracked", "dent"),
+            *("dents", "dented", "hole", "holes", "stain", "stains", "stained", "contamination", "broken", "damage"),
+            *("missing", "scrap", "bent", "burr", "burrs", "chipped", "rust", "corrosion", "tear", "torn", "flaw"),
+            *("flaws", "wrong", "deformed", "deformation", "misplaced", "nogood", "outliers"),
+        )
+    )
+)
+GROUND_TRUTH = frozenset({"mask", "masks", "gt", "ground truth", "groundtruth"})
+MASKS = GROUND_TRUTH | {"label", "labels", "annotation", "annotations", "segmentation", "segmentations"}
+DEFECTIVE = "defective image of the training part"
+PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "eval", "test public"})
+
+
+class Tree:
+    """The images of a data set's folder, by folder; the disk is walked once, whatever layouts are tried.
+
+    Args:
+        root: the folder, or a file that describes a data set, which has no tree.
+        recursive: whether images in folders below those that a layout names belong to it.
+
+    Attributes:
+        root: as given.
+        recursive: as given.
+        listing: all files below the root.
+    """
+
+    def __init__(self, root: Path, *, recursive: bool = True) -> None:
+        self.root, self.recursive = root, recursive
+        self.listing = walk(root) if root.is_dir() else Listing(())
+        self._images: dict[Path, list[Path]] = defaultdict(list)
+        self._folders: dict[Path, list[Path]] = defaultdict(list)
+        for file in self.listing.files:
+            self._images[file.parent].append(file)
+        for folder in sorted(self.listing.folders):
+            if folder != root:
+                self._folders[folder.parent].append(folder)
+
+    def folders(self, folder: Path) -> list[Path]:
+        """List the folders directly in a folder, sorted, without those that are skipped."""
+        return list(self._folders.get(folder, ()))
+
+    def images_in(self, folder: Path) -> tuple[Path, ...]:
+        """List the images directly in a folder."""
+        return tuple(self._images.get(folder, ()))
+
+    def images_under(self, folder: Path) -> tuple[Path, ...]:
+        """List the images in a folder and in all folders inside it, also where the tree is not recursive."""
+        found = list(self.images_in(folder))
+        for inside in self.folders(folder):
+            found += self.images_under(inside)
+        return tuple(sorted(found))
+
+    def photographs(self, folder: Path, *, good: bool = False) -> tuple[Path, ...]:
+        """List the images in a folder and, in a recursive tree, in the folders inside it, but not in those of masks.
+
+        Args:
+            folder: to look into.
+            good: also leave out folders inside it that are named like defects.
+        """
+        found = list(self.images_in(folder))
+        for inside in self.folders(folder) if self.recursive else ():
+            if plain(inside.name) not in MASKS and not (good and like_defects(inside.name)):
+                found += self.photographs(inside, good=good)
+        return tuple(sorted(found))
+
+    def good_images(self, folders: Iterable[Path]) -> tuple[Path, ...]:
+        """List the images of folders of good images, but not those in folders inside that are named like defects."""
+        return tuple(path for folder in folders for path in self.photographs(folder, good=True))
+
+    def matching(self, *names: str | Callable[[str], bool]) -> list[Path]:
+        """Find folders by a path below the root; case and outer spaces of their names do not count.
+
+        Args:
+            names: of the folders on the way, as `plain` writes them, or what says whether a name will do.
+        """
+        found = [self.root]
+        for name in names:
+            found = [
+                inside
+                for folder in found
+                for inside in self.folders(folder)
+                if (plain(inside.name) == name if isinstance(name, str) else name(inside.name))
+            ]
+        return sorted(found, key=lambda one: (plain(one.name), one))
+
+    def kinds(self, folders: Iterable[Path], inside: str = "") -> list[tuple[str, Path, Path]]:
+        """List (kind, its folder, image) for the images of <folder>/<kind>/, or of <folder>/<kind>/<inside>/."""
+        return [
+            (kind.name.strip(), kind, path)
+            for folder in folders
+            for kind in self.folders(folder)
+            if plain(kind.name) not in GROUND_TRUTH
+            for path in self.photographs(kind / inside)
+        ]
+
+
+def stem_of(path: Path) -> str:
+    """Name a file without its suffix, the same on systems that write accents in one character and in two."""
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def is_good(kind: str) -> bool:
     """Say whether a folder's name means good images."""
-    return kind.lower() in GOOD_NAMES
+    return meaning(kind) == "good"
 
 
-def folders(root: Path) -> list[Path]:
-    """List the folders directly in a folder, sorted, without hidden ones; none when it is no folder."""
-    if not root.is_dir():
-        return []
-    return sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+def is_bad(kind: str) -> bool:
+    """Say whether a folder's name means bad images, of whatever kind."""
+    return meaning(kind) == "anomalous"
 
 
-def images_in(folder: Path) -> tuple[Path, ...]:
-    """List the images directly in a folder; none when it is no folder."""
-    return tuple(list_images(folder)) if folder.is_dir() else ()
+def like_defects(name: str) -> bool:
+    """Say whether a folder's name speaks of defects, such as bad_parts or Scratch2; "defect free" does not."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|\d+", " ", unicodedata.normalize("NFC", name))
+    text = f" {plain(spaced)} "
+    if re.search(r" (not|no) (good|ok) ", text):
+        return True
+    words = re.sub(r" (no|non|without|zero) \w+ | \w+ free | free of \w+ ", " ", text).split()
+    return not DEFECT_WORDS.isdisjoint(words)
 
 
-def images_under(folder: Path) -> tuple[Path, ...]:
-    """List the images in a folder and in the folders inside it; none when it is no folder."""
-    return tuple(list_images(folder, recursive=True)) if folder.is_dir() else ()
+def train_and_test(
+    layout: str, tree: Tree, good: str | None, test: Sequence[Path] | None = None, truth: Sequence[Path] | None = None
+) -> Inventory | None:
+    """Take the tree train/good/, test/<kind>/ and ground_truth/<kind>/<stem>_mask.png, or <stem> with any suffix.
 
+    All folders of good images in train/ are learned from, those in validation/ are held out.
 
-def kinds(root: Path, inside: str = "") -> list[tuple[str, Path]]:
-    """List (kind, image) for every image of <root>/<kind>/, or of <root>/<kind>/<inside>/."""
-    return [(folder.name, path) for folder in folders(root) for path in images_in(folder / inside)]
-
-
-def train_and_test(layout: str, train: Path, test: Path, masks: Path) -> Inventory | None:
-    """Take the tree <train>/, <test>/<kind>/ and <masks>/<kind>/<stem>_mask.png, or <stem> with any suffix.
-
-    Good images in validation/good beside the training folder are held out. None when the training folder is missing.
+    Args:
+        layout: its name.
+        tree: of the data set.
+        good: the name of a folder of good images in train/; None = any that no other layout asks for. Where there is
+            none, None is returned.
+        test: folders of kinds; None = those named test.
+        truth: folders of masks; None = those named ground_truth.
     """
-    if not train.is_dir():
+    trains = tree.matching("train", is_good)
+    asked = [folder for folder in trains if plain(folder.name) == good]
+    if good is None:
+        asked = [folder for folder in trains if plain(folder.name) not in ("ok", "normal")]
+    if not asked:
         return None
-    mask_files = images_under(masks)
-    by_name = {(path.parent.name, path.stem): path for path in mask_files}
-    samples = []
-    for kind, image in kinds(test):
-        mask = by_name.get((kind, f"{image.stem}_mask"), by_name.get((kind, image.stem)))
-        samples.append(Sample(image, not is_good(kind), kind, (mask,) if mask else ()))
-    held_out = images_in(train.parent.parent / "validation" / "good")
-    return Inventory(layout, train, images_in(train), tuple(samples), held_out, mask_files)
+    trains.sort(key=lambda one: one != asked[0])
+    found = tree.kinds(tree.matching("test") if test is None else test)
+    masks = Masks(tree, tree.matching("ground truth") if truth is None else truth, found)
+    samples = [Sample(image, not is_good(kind), kind, masks.of(folder, image)) for kind, folder, image in found]
+    held_out = tree.good_images(tree.matching("validation", is_good))
+    normals, warnings = tree.good_images(trains), several(trains)
+    return Inventory(layout, trains[0], normals, tuple(samples), held_out, masks.files, warnings=warnings)
+
+
+class Masks:
+    """The masks of <truth>/<kind>/, found by the names of test images.
+
+    A mask lies as deep below the folder of its kind as the image does, or bears a name that only one image of the kind
+    has. Where two images could claim a mask, neither gets it, so that the check of masks refuses the data set.
+
+    Args:
+        tree: of the data set.
+        truth: the folders of masks.
+        images: what `Tree.kinds` gave for the test images.
+    """
+
+    def __init__(self, tree: Tree, truth: Iterable[Path], images: Iterable[tuple[str, Path, Path]]) -> None:
+        tops = list(truth)
+        self._folders = [kind for top in tops for kind in tree.folders(top)]
+        self._claims: Counter[Path | tuple[Path, str]] = Counter()
+        for _, folder, image in images:
+            self._claims[image.with_name(stem_of(image))] += 1
+            self._claims[folder, stem_of(image)] += 1
+        self._by_place: dict[tuple[Path, tuple[str, ...], str], Path] = {}
+        self._by_stem: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+        self._by_folder: dict[tuple[Path, tuple[str, ...]], list[Path]] = defaultdict(list)
+        for folder in self._folders:
+            for mask in tree.images_under(folder):
+                self._by_place.setdefault((folder, _place(folder, mask), stem_of(mask)), mask)
+                self._by_stem[folder, stem_of(mask)].append(mask)
+                if mask.parent != folder:
+                    self._by_folder[folder, _place(folder, mask)].append(mask)
+        nested = set() if tree.recursive else {mask for masks in self._by_folder.values() for mask in masks}
+        self.files = tuple(mask for top in tops for mask in tree.images_under(top) if mask not in nested)
+
+    def of(self, folder: Path, image: Path) -> tuple[Path, ...]:
+        """The mask of an image in the folder of a kind, or none."""
+        stem = stem_of(image)
+        names = [(truth, name) for truth in self._of_kind(folder) for name in (f"{stem}_mask", stem)]
+        placed = [self._by_place.get((truth, _place(folder, image), name)) for truth, name in names]
+        if found := [mask for mask in placed if mask is not None]:
+            return (found[0],) if self._claims[image.with_name(stem)] == 1 else ()
+        named = [masks for one in names if len(masks := self._by_stem.get(one, [])) == 1]
+        return (named[0][0],) if named and self._claims[folder, stem] == 1 else ()
+
+    def inside(self, folder: Path, image: Path) -> tuple[Path, ...]:
+        """The masks in the folder that bears the name of an image and lies as deep below its kind as the image does."""
+        way = (*_place(folder, image), stem_of(image))
+        return tuple(mask for truth in self._of_kind(folder) for mask in self._by_folder.get((truth, way), ()))
+
+    def _of_kind(self, folder: Path) -> list[Path]:
+        """The folders of masks of a kind: of its own name, or of one that differs in case alone."""
+        own = [one for one in self._folders if one.name == folder.name]
+        return own or [one for one in self._folders if plain(one.name) == plain(folder.name)]
+
+
+def _place(folder: Path, file: Path) -> tuple[str, ...]:
+    """The folders on the way from one to a file in it."""
+    return tuple(unicodedata.normalize("NFC", part) for part in file.parent.relative_to(folder).parts)
 
 
 def by_mask(pairs: Iterable[tuple[Path, Path | None]]) -> tuple[list[Path], list[Sample]]:
-    """Divide images into good ones (no mask, or a mask that is zero everywhere) and defective ones with their masks.
+    """Divide images into those that are good (no mask, or one that is zero everywhere) and defective ones with masks.
 
     Raises:
         DatasetError: a mask cannot be read.
@@ -75,6 +245,18 @@ def by_mask(pairs: Iterable[tuple[Path, Path | None]]) -> tuple[list[Path], list
 def good_samples(paths: Iterable[Path]) -> tuple[Sample, ...]:
     """Make good test images of paths."""
     return tuple(Sample(path, False, "good") for path in paths)
+
+
+def several(good: Sequence[Path]) -> tuple[str, ...]:
+    """Tell that there are several folders of good images, where there are."""
+    names = " and ".join(folder.name for folder in good)
+    return (f"{names} are all folders of good images, and all are used",) if len(good) > 1 else ()
+
+
+def not_learned_from(samples: Iterable[Sample]) -> dict[Path, str]:
+    """Give the reason why defective images of a training part, and their masks, are not used."""
+    paths = (path for sample in samples for path in (sample.path, *sample.masks) if isinstance(path, Path))
+    return dict.fromkeys(paths, DEFECTIVE)
 
 
 def defective_in_training(count: int) -> tuple[str, ...]:

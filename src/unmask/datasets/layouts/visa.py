@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
 
 from unmask.datasets.inventory import Inventory, abbreviated
-from unmask.datasets.layouts.trees import images_in, images_under, train_and_test
+from unmask.datasets.layouts.trees import Tree, stem_of, train_and_test
 from unmask.datasets.manifests import read_rows
 from unmask.errors import DatasetError
 from unmask.types import Sample
 
 
-def visa_csv(root: Path) -> Inventory | None:
+def visa_csv(tree: Tree) -> Inventory | None:
     """VisA with its CSV, in the folder (which then holds one object) or beside it.
 
         split_csv/1cls.csv                        columns object, split, label, image, mask
@@ -21,6 +21,7 @@ def visa_csv(root: Path) -> Inventory | None:
     Raises:
         DatasetError: the folder holds several objects, or the CSV cannot be read.
     """
+    root = tree.root
     top = next((top for top in (root, root.resolve().parent) if (top / "split_csv" / "1cls.csv").is_file()), None)
     if top is None:
         return None
@@ -41,32 +42,36 @@ def visa_csv(root: Path) -> Inventory | None:
     return Inventory("VisA", top, tuple(train), tuple(test)) if rows else None
 
 
-def visa_1cls(root: Path) -> Inventory | None:
+def visa_1cls(tree: Tree) -> Inventory | None:
     """VisA as its preparation script writes it, recognised by masks that bear the bare names of the images.
 
     train/good/0000.JPG
     test/good/0001.JPG, test/bad/000.JPG
     ground_truth/bad/000.png
     """
-    stems = {path.stem for path in images_in(root / "test" / "bad")}
-    if not any(path.stem in stems for path in images_in(root / "ground_truth" / "bad")):
+    stems = {stem_of(path) for folder in tree.matching("test", "bad") for path in tree.images_in(folder)}
+    masks = [path for folder in tree.matching("ground truth", "bad") for path in tree.images_in(folder)]
+    if stems.isdisjoint(stem_of(path) for path in masks):
         return None
-    return train_and_test("VisA (1cls)", root / "train" / "good", root / "test", root / "ground_truth")
+    return train_and_test("VisA (1cls)", tree, "good")
 
 
-def visa_tree(root: Path) -> Inventory | None:
+def visa_tree(tree: Tree) -> Inventory | None:
     """VisA without its CSV; a share of the good images becomes the test set's.
 
     Data/Images/Normal/0000.JPG, Data/Images/Anomaly/000.JPG
     Data/Masks/Anomaly/000.png
     """
-    normal = root / "Data" / "Images" / "Normal"
-    if not normal.is_dir():
+    normal = tree.matching("data", "images", "normal")
+    if not normal:
         return None
-    masks = images_under(root / "Data" / "Masks" / "Anomaly")
-    by_stem = {path.stem: path for path in masks}
+    masks = [path for one in tree.matching("data", "masks", "anomaly") for path in tree.images_under(one)]
+    by_stem = {stem_of(path): path for path in masks}
+    images = [path for one in tree.matching("data", "images", "anomaly") for path in tree.photographs(one)]
+    stems = Counter(map(stem_of, images))
     test = []
-    for path in images_under(normal.parent / "Anomaly"):
-        mask = by_stem.get(path.stem)
+    for path in images:
+        mask = by_stem.get(stem_of(path)) if stems[stem_of(path)] == 1 else None
         test.append(Sample(path, True, "anomaly", (mask,) if mask else ()))
-    return Inventory("VisA", normal, images_in(normal), tuple(test), masks=masks, draws_test_normals=True)
+    normals = tree.good_images(normal)
+    return Inventory("VisA", normal[0], normals, tuple(test), masks=tuple(masks), draws_test_normals=True)

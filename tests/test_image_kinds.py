@@ -1,0 +1,629 @@
+"""A table of files as people have them: each gives its picture, whole and at true scale, or one line that is true."""
+
+import io
+import struct
+import sys
+import warnings
+import zlib
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+import files
+from files import chunk, noise, packed, png_of, raw_tiff, saved, tiff, tiff_of_pages
+from unmask.errors import ImageError, SettingError
+from unmask.imaging import images
+from unmask.imaging.decoding import is_image, page_count
+from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.options import ImageOptions
+
+RGB, GREY = {"photometric": "rgb"}, {"photometric": "minisblack"}
+FULL = 65535
+
+
+def planes(array, full=255.0):
+    """The oracle: (h, w) or (h, w, 1, 3 or 4) to (3, h, w), alpha onto black."""
+    array = np.asarray(array, dtype=np.float64) / full
+    array = array[..., None] if array.ndim == 2 else array
+    array = array[..., [0] * 3] if array.shape[2] == 1 else array
+    if array.shape[2] == 4:
+        array = array[..., :3] * array[..., 3:]
+    return np.moveaxis(array, -1, 0)
+
+
+def same(source, wanted, full=255.0, *, tolerance=1e-6, **options):
+    got = images.decode(source, ImageOptions(**options))
+    np.testing.assert_allclose(got, planes(wanted, full), rtol=0, atol=tolerance)
+
+
+def refused(source, reason, **options):
+    with pytest.raises(ImageError, match=reason) as caught:
+        images.decode(source, ImageOptions(**options))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= 300
+    return str(caught.value)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+C8, C16 = noise(6, 7, 3), noise(6, 7, 3, dtype=np.uint16)
+G8, G16 = C8[..., 0], C16[..., 0]
+
+
+@pytest.mark.parametrize("bits", range(1, 16))
+@pytest.mark.parametrize("order", "<>")
+def test_packed_tiff_has_the_full_scale_of_its_bits(bits, order):
+    grey, colour, white = (
+        noise(6, 7, dtype=np.uint16, below=2**bits),
+        noise(6, 7, 3, dtype=np.uint16, below=2**bits),
+        2**bits - 1,
+    )
+    same(raw_tiff(packed(grey, bits), 7, 6, bits, order=order), grey, white)
+    same(raw_tiff(packed(grey, bits), 7, 6, bits, photometric=0, order=order), white - grey, white)
+    same(raw_tiff(packed(colour, bits), 7, 6, bits, 3, 2, order=order), colour, white)
+    apart = b"".join(packed(colour[..., band], bits) for band in range(3))
+    same(raw_tiff(apart, 7, 6, bits, 3, 2, planar=2, order=order), colour, white)
+
+
+def test_packed_tiff_in_other_orders():
+    grey = noise(6, 7, dtype=np.uint16, below=4096)
+    same(raw_tiff(packed(grey, 12, 2), 7, 6, 12, more=[(266, 2)]), grey, 4095)
+    same(raw_tiff(packed(grey, 12), 7, 6, 12, more=[(274, 6)]), np.rot90(grey, -1), 4095)
+    pixels = images.pixels_of(raw_tiff(packed(grey, 12), 7, 6, 12))
+    assert (pixels.white, pixels.is_camera_range) == (4095, False), "its bits are known, so no range is learned"
+    assert images.pixels_of(tiff(G16, **GREY)).is_camera_range
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_transparent_colours_of_png(bits):
+    grey, white = noise(6, 7, dtype=np.uint16, below=2**bits), 2**bits - 1
+    same(png_of(grey, bits), grey, white)
+    alpha = np.where(grey == grey[2, 3], 0, white)
+    key = chunk(b"tRNS", struct.pack(">H", grey[2, 3]))
+    same(png_of(grey, bits, key), np.dstack([grey, grey, grey, alpha]), white)
+    if bits >= 8:
+        colour = noise(6, 7, 3, dtype=np.uint16, below=2**bits)
+        key = chunk(b"tRNS", struct.pack(">3H", *colour[2, 3]))
+        seen = np.where((colour == colour[2, 3]).all(axis=-1), 0, white)
+        same(png_of(colour, bits, key), np.dstack([colour, seen]), white)
+    if bits <= 8:
+        palette, alphas = noise(2**bits, 3, seed=1), noise(2**bits, seed=2)
+        table = chunk(b"PLTE", palette.tobytes())
+        same(png_of(grey, bits, table, colour=3), palette[grey])
+        transparent = png_of(grey, bits, table, chunk(b"tRNS", alphas.tobytes()), colour=3)
+        same(transparent, np.dstack([palette[grey], alphas[grey]]))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_interlaced_png(channels, dtype):
+    array = noise(9, 11, channels, dtype=dtype)
+    wanted = array[..., [0, 0, 0, 1]] if channels == 2 else array
+    same(files.interlaced_png(array), wanted, np.iinfo(dtype).max)
+    refused(files.interlaced_png(array, 6), "truncated")
+
+
+@pytest.mark.parametrize(
+    ("array", "wanted", "full"),
+    [
+        (G8 > 100, G8 > 100, 1),
+        (G16.astype(">u2"), G16, FULL),
+        ((G8 / 255).astype(">f4"), G8, 255),
+        ((G8 / 255).astype(np.float16), (G8 / 255).astype(np.float16).astype(float), 1),
+        (G8 / 255, G8, 255),
+        (G8 / 255 * 1.00005, np.minimum(G8 / 255 * 1.00005, 1), 1),
+        (G8 / 255 - 5e-5, np.maximum(G8 / 255 - 5e-5, 0), 1),
+        (G8.astype(np.int16) * 100, G8.astype(int) * 100, 2**15 - 1),
+        (C8[::2, ::-1], C8[::2, ::-1], 255),
+        (np.asfortranarray(C8), C8, 255),
+    ],
+)
+def test_numbers_of_every_kind(array, wanted, full):
+    array = array.view()
+    array.flags.writeable = False
+    same(array, wanted, full)
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (G8.astype(np.int8), "signed 8-bit values from -.* full scale is unknown; give .* intensity range"),
+        (G8.astype(np.int16) - 300, "signed 16-bit values from -.* full scale is unknown; give .* intensity range"),
+        (G8.astype(np.uint32), "holds 32-bit values"),
+        (G8.astype(object), "values of type object"),
+        (np.moveaxis(C8, -1, 0), r"channels first; give array.transpose\(1, 2, 0\)"),
+        (np.dstack([G8] * 5), r"5 bands; wanted \(h, w, 3\), or bands"),
+        (G8 / 200, "float values"),
+    ],
+)
+def test_arrays_that_are_refused(array, reason):
+    assert "16 bit" not in refused(array, reason)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint32, np.float32])
+def test_a_given_range_reads_every_kind_of_number(dtype):
+    array = (G8 // 2).astype(dtype)
+    for source in (array, tiff(array, **GREY)):
+        same(source, np.minimum(G8 // 2, 100), 100, intensity=IntensityRange(0, 100))
+
+
+def test_signed_tiff_is_not_taken_for_unsigned():
+    refused(tiff(G8.astype(np.int8), **GREY), "signed 8-bit")
+    refused(tiff(G8.astype(np.int16) - 300, **GREY), "signed 16-bit")
+    same(tiff(G8.astype(np.int16) * 100, **GREY), G8.astype(int) * 100, 2**15 - 1)
+
+
+@pytest.mark.parametrize("white", [100, 255, 1023, 4095, 65535])
+def test_pgm_and_ppm_at_their_own_depth(white):
+    for kind, array in (
+        (5, noise(6, 7, dtype=np.uint16, below=white + 1)),
+        (6, noise(6, 7, 3, dtype=np.uint16, below=white + 1)),
+    ):
+        head = f"P{kind}\n# a camera\n7 6\n{white}\n".encode()
+        same(head + array.astype(">u2" if white > 255 else "u1").tobytes(), array, white)
+        words = f"P{kind - 3} 7 6 {white}\n".encode() + " ".join(map(str, array.ravel())).encode()
+        same(words, array, white)
+        refused(head + b"abc", "truncated")
+    assert "secret" not in refused(b"P2 2 1 255\nsecret secret", "not a number")
+
+
+# --- alpha ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "TGA", "array", "Pillow", "16 bit", "TIFF16", "premultiplied"])
+def test_an_alpha_of_0_everywhere_is_unused(kind):
+    rgba = np.dstack([C8, np.zeros_like(G8)])
+    source = {
+        "array": lambda: rgba,
+        "Pillow": lambda: Image.fromarray(rgba),
+        "16 bit": lambda: rgba.astype(np.uint16) * 257,
+        "TIFF16": lambda: tiff(rgba.astype(np.uint16) * 257, extrasamples=["unassalpha"], **RGB),
+        "premultiplied": lambda: tiff(rgba, extrasamples=["assocalpha"], **RGB),
+        "WEBP": lambda: saved(rgba, kind, lossless=True, exact=True),
+    }.get(kind, lambda: saved(rgba, kind))()
+    same(source, C8)
+    if isinstance(source, np.ndarray):
+        rgba[0, 0, 3] = 255
+        same(rgba, rgba)
+
+
+def test_a_bitmap_of_32_bits():
+    pixels = np.dstack([C8[..., ::-1], np.zeros_like(G8)])[::-1].tobytes()
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + struct.pack("<I", 0x73524742) + bytes(48)
+    head = struct.pack("<IiiHHIIiiII", 108, 7, 6, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks
+    same(b"BM" + struct.pack("<IHHI", 14 + len(head) + len(pixels), 0, 0, 14 + len(head)) + head + pixels, C8)
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+FRAME = noise(64, 64, 3, seed=1)
+SMALL = {**RGB, "subfiletype": 1}
+STACK = noise(5, 64, 64, seed=2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tiff_of_pages((FRAME[::8, ::8], SMALL), (FRAME, RGB)),
+        tiff_of_pages((FRAME[::8, ::8], RGB), (FRAME, RGB)),
+        tiff_of_pages((FRAME, RGB), (FRAME[..., 0] > 100, {**GREY, "subfiletype": 4})),
+        tiff_of_pages((FRAME, {**RGB, "subifds": 2}), (FRAME[::2, ::2], SMALL), (FRAME[::4, ::4], SMALL)),
+        *(
+            tiff_of_pages((FRAME[::4, ::4], {**SMALL, "subifds": 1}), (FRAME, RGB), **how)
+            for how in ({}, {"bigtiff": True}, {"byteorder": ">"})
+        ),
+        tiff_of_pages((FRAME[::4, ::4], {**SMALL, "subifds": 1}), (FRAME.astype(np.uint16) * 257, RGB)),
+        tiff(FRAME, ome=True, **RGB),
+    ],
+)
+def test_a_thumbnail_is_never_the_image(content, tmp_path):
+    same(content, FRAME)
+    assert page_count(content) == 1
+    (tmp_path / "a.tif").write_bytes(content)
+    assert images.size_of(tmp_path / "a.tif") == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("content", "frames"),
+    [
+        (tiff(STACK, **GREY), STACK),
+        (tiff_of_pages(*((frame, {**GREY, "compression": "zlib"}) for frame in STACK)), STACK),
+        (tiff_of_pages((STACK[0][::8, ::8], {**GREY, "subfiletype": 1}), *((frame, GREY) for frame in STACK)), STACK),
+        (tiff(STACK, imagej=True), STACK),
+        (tiff(STACK.astype(np.uint16), imagej=True, truncate=True), STACK * (255 / FULL)),
+        (tiff(STACK[:4].reshape(2, 2, 64, 64), ome=True, metadata={"axes": "ZCYX"}, **GREY), STACK[:4]),
+        (tiff_of_pages((FRAME, RGB), (FRAME[:50], RGB)), [FRAME, FRAME[:50]]),
+        *(
+            (
+                saved(
+                    Image.fromarray(FRAME),
+                    kind,
+                    save_all=True,
+                    append_images=[Image.fromarray(FRAME[::-1].copy())],
+                    **how,
+                ),
+                [FRAME, FRAME[::-1]],
+            )
+            for kind, how in (("PNG", {}), ("WEBP", {"lossless": True}))
+        ),
+    ],
+)
+def test_several_pictures_are_refused_unless_one_is_chosen(content, frames):
+    assert page_count(content) == len(frames)
+    refused(content, rf"holds {len(frames)} pictures; choose one, counted from 1, with --page 1 .* --page all")
+    for page, frame in enumerate(frames, 1):
+        same(content, frame, page=page)
+    refused(content, f"holds {len(frames)} pictures, wanted is page 9", page=9)
+
+
+def test_a_page_of_a_single_picture():
+    same(tiff(C8, **RGB), C8, page=1)
+    refused(tiff(C8, **RGB), "holds 1 picture, wanted is page 2", page=2)
+    frames = [Image.fromarray(FRAME), Image.fromarray(FRAME[::-1].copy())]
+    burst = saved(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    same(burst, np.asarray(Image.open(io.BytesIO(burst))))
+    refused(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), "holds 2 pictures")
+
+
+def test_raw_files_and_volumes_are_refused():
+    sensor = {"photometric": 32803, "extratags": [(33421, 3, 2, (2, 2), True), (33422, 1, 4, b"\0\1\1\2", True)]}
+    raw = tiff_of_pages((FRAME[::8, ::8], {**SMALL, "subifds": 1}), (G16, sensor))
+    for content in (raw, tiff(C16, photometric=34892)):
+        refused(content, "is a camera's raw file .* develop it")
+    refused(tiff(noise(16, 32, 32), volumetric=True, tile=(16, 16, 16), **GREY), "is a volume")
+
+
+# --- bands ------------------------------------------------------------------------------------------------------------
+
+BANDS = noise(6, 7, 8, dtype=np.uint16)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_bands_are_chosen_or_refused(count, dtype, planar):
+    array = (BANDS[..., :count] >> (8 if dtype == np.uint8 else 0)).astype(dtype)
+    stored = array if planar == "contig" else np.moveaxis(array, -1, 0)
+    content = tiff(stored, planarconfig=planar, extrasamples=[0] * (count - 1), **GREY)
+    offer = "3,2,1" if count > 2 else "1"
+    refused(content, rf"holds {count} bands and no word which are its colours; .* --bands {offer}")
+    same(content, array[..., [1, 0, 1]], np.iinfo(dtype).max, bands=(2, 1, 2))
+    same(content, array[..., [1]], np.iinfo(dtype).max, bands=(2,))
+    refused(content, f"holds {count} bands, wanted are the bands 9,1,1", bands=(9, 1, 1))
+
+
+def test_bands_beside_colours_and_in_arrays():
+    for count in (4, 5):
+        content = tiff(BANDS[..., :count], planarconfig="contig", extrasamples=[0] * (count - 3), **RGB)
+        same(content, BANDS[..., :3], FULL) if count == 4 else refused(content, "holds 5 bands")
+    same(BANDS, BANDS[..., [2, 1, 0]], FULL, bands=(3, 2, 1))
+    same(saved(C8), C8[..., ::-1], bands=(3, 2, 1))
+    refused(BANDS, "holds 8 bands, wanted: 9", bands=(9,))
+    turned = tiff(BANDS, extrasamples=[0] * 7, planarconfig="contig", extratags=[(274, 3, 1, 6, True)], **GREY)
+    same(turned, np.rot90(BANDS, -1)[..., [2, 1, 0]], FULL, bands=(3, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"bands": "1,2"}, "bands=1,2 cannot be read"),
+        ({"bands": "a"}, "bands='a' cannot be read"),
+        ({"bands": (0,)}, "bands=0 cannot be read"),
+        ({"page": "first"}, "page='first' is unknown"),
+        ({"page": 0}, "page=0 is unknown"),
+        ({"max_pixels": 0}, "max_pixels=0 is out of range"),
+    ],
+)
+def test_options_that_cannot_be(options, reason):
+    with pytest.raises(SettingError, match=reason):
+        ImageOptions.of(**options)
+
+
+def test_options_survive_a_model_file():
+    options = ImageOptions.of((0, 4095), "3,2,1", "all", 2e8)
+    assert ImageOptions.from_dict(options.to_dict(), options.intensity) == options
+    assert ImageOptions.from_dict({}) == ImageOptions()
+    assert ImageOptions.of(page="2", bands=2) == ImageOptions(page=2, bands=(2,))
+
+
+# --- size -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF"])
+def test_large_images_are_read_when_allowed(kind, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # Pillow's own limits must not interfere: 60 warn, 30 as well
+    content = saved(G8, kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same(content, G8)
+        refused(content, r"7 x 6 pixels, the limit is 10; .* --max-pixels 42", max_pixels=10)
+
+
+# --- colours ----------------------------------------------------------------------------------------------------------
+
+PROFILES = {
+    "Display P3": files.profile(files.DISPLAY_P3, files.SRGB_CURVE),
+    "Display P3 as a table": files.profile(files.DISPLAY_P3, files.SRGB_TABLE),
+    "Adobe RGB": files.profile(files.ADOBE_RGB, files.GAMMA_2_2),
+    "linear": files.profile(files.SRGB, b"curv\0\0\0\0\0\0\0\0"),
+}
+SRGB_PROFILES = (
+    files.profile(files.SRGB, files.SRGB_CURVE),
+    ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_colour_profiles_are_applied_at_every_depth(name):
+    own = ImageCms.ImageCmsProfile(io.BytesIO(PROFILES[name]))
+    engine = ImageCms.profileToProfile(Image.fromarray(C8), own, ImageCms.createProfile("sRGB"), renderingIntent=1)
+    wanted = np.asarray(engine)
+    assert np.abs(wanted.astype(int) - C8).max() > 10
+    for content in (saved(C8, icc_profile=PROFILES[name]), saved(C8, "TIFF", icc_profile=PROFILES[name])):
+        same(content, wanted)
+        same(Image.open(io.BytesIO(content)), wanted)
+    embedded = chunk(b"iCCP", b"x\0\0" + zlib.compress(PROFILES[name]))
+    deep = C8.astype(np.uint16) * 257
+    for content in (png_of(deep, 16, embedded), tiff(deep, iccprofile=PROFILES[name], **RGB)):
+        same(content, wanted, tolerance=1.01 / 255)
+    ramp = np.tile(np.arange(30_000, 31_000, dtype=np.uint16)[None, :, None], (2, 1, 3))
+    assert len(np.unique(images.decode(tiff(ramp, iccprofile=PROFILES[name], **RGB)))) > 500, "the depth is kept"
+
+
+@pytest.mark.parametrize("content", SRGB_PROFILES)
+def test_a_profile_of_srgb_changes_no_value(content):
+    lossy = (saved(C8, "JPEG"), saved(C8, "JPEG", icc_profile=content))
+    assert np.array_equal(*(images.decode(one) for one in lossy))
+    for one in (saved(C8, icc_profile=content), tiff(C16, iccprofile=content, **RGB)):
+        assert images.pixels_of(one).remarks == ()
+    same(saved(C8, icc_profile=content), C8)
+    same(tiff(C16, iccprofile=content, **RGB), C16, FULL)
+
+
+def test_profiles_of_grey_and_broken_ones():
+    grey = files.profile(None, files.GAMMA_2_2, b"GRAY")
+    same(saved(G8, icc_profile=grey), G8)
+    same(saved(G8, icc_profile=PROFILES["Adobe RGB"]), G8)
+    for content in (
+        saved(C8, icc_profile=b"broken"),
+        saved(C8, icc_profile=grey),
+        tiff(C16, iccprofile=b"x" * 200, **RGB),
+    ):
+        found = images.pixels_of(content)
+        assert found.notes == ("its colour profile cannot be applied, so its colours are taken for sRGB",)
+        assert found.damage == ""
+    press = Image.fromarray(C8).convert("CMYK")
+    same(saved(press, "TIFF"), np.asarray(press.convert("RGB")))
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+SCENE = np.dstack(
+    [
+        np.tile(np.linspace(0, 255, 300), (200, 1)),
+        np.tile(np.linspace(0, 255, 200)[:, None], (1, 300)),
+        noise(200, 300, below=40),
+    ]
+)
+JPEG, PROGRESSIVE = (saved(SCENE.astype(np.uint8), "JPEG", quality=90, progressive=how) for how in (False, True))
+RESTARTS = saved(SCENE.astype(np.uint8), "JPEG", quality=90, restart_marker_blocks=4)
+HALF = len(JPEG) // 2
+
+
+def scans(content):
+    return [at for at in range(len(content)) if content[at : at + 2] == b"\xff\xda"]
+
+
+@pytest.mark.parametrize(
+    "content", [JPEG, PROGRESSIVE, RESTARTS, JPEG + bytes(5000), JPEG + JPEG, JPEG[:-2] + bytes(4) + JPEG[-2:]]
+)
+def test_whole_jpegs_are_as_pillow_reads_them(content):
+    found = images.pixels_of(content)
+    assert np.array_equal(found.values, np.asarray(Image.open(io.BytesIO(content))))
+    assert found.remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "damage"),
+    [
+        (JPEG[:HALF] + bytes(300) + JPEG[HALF + 300 :], "garbled"),
+        (JPEG[:HALF] + JPEG[HALF + 300 :], "garbled"),
+        (JPEG[:HALF] + b"\xff\xd9", "garbled"),
+        (RESTARTS[:HALF] + bytes(3000) + RESTARTS[HALF + 3000 :], "garbled"),
+        (PROGRESSIVE[: scans(PROGRESSIVE)[3]] + b"\xff\xd9", "blurred"),
+        (PROGRESSIVE[: scans(PROGRESSIVE)[-1]] + b"\xff\xd9", "blurred"),
+        (
+            saved(Image.fromarray(SCENE.astype(np.uint8)).convert("CMYK"), "JPEG")[:-400] + bytes(398) + b"\xff\xd9",
+            "garbled",
+        ),
+    ],
+)
+def test_lost_data_of_a_jpeg_is_told(content, damage):
+    found = images.pixels_of(content)
+    assert damage in found.damage
+    assert found.remarks == (found.damage,)
+
+
+def test_jpegs_that_cannot_be_read():
+    for content in (
+        JPEG[:HALF],
+        JPEG[:100],
+        JPEG[:4],
+        JPEG[: JPEG.index(b"\xff\xc0") + 6],
+        PROGRESSIVE[: len(PROGRESSIVE) // 2],
+    ):
+        refused(content, "cannot be read")
+
+
+def test_deep_jpeg_needs_more_decoders(monkeypatch):
+    deep = bytearray(JPEG)
+    deep[deep.index(b"\xff\xc0") + 4] = 12
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    refused(bytes(deep), r"12-bit JPEG needs more decoders; run: pip install 'unmask\[codecs\]'")
+
+
+def text(size):
+    return chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(size)))
+
+
+def chunks_of(content):
+    at = 8
+    while at < len(content):
+        length = int.from_bytes(content[at : at + 4])
+        yield content[at + 4 : at + 8], content[at : at + 12 + length]
+        at += 12 + length
+
+
+PARTS = dict(chunks_of(saved(SCENE.astype(np.uint8))))
+HEAD = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [PARTS[b"IHDR"], text(5_000_000), PARTS[b"IDAT"], PARTS[b"IEND"]],
+        [PARTS[b"IHDR"], *[chunk(b"iTXt", b"k\0\0\0\0\0" + bytes(2_000_000))] * 35, PARTS[b"IDAT"], PARTS[b"IEND"]],
+        [PARTS[b"IHDR"], chunk(b"tEXt", b"a\0b", wrong=True), PARTS[b"IDAT"], PARTS[b"IEND"]],
+        [PARTS[b"IHDR"], PARTS[b"IDAT"], chunk(b"IEND", b"", wrong=True)],
+        [PARTS[b"IHDR"], PARTS[b"IDAT"]],
+        [PARTS[b"IHDR"], PARTS[b"IDAT"], PARTS[b"IEND"], bytes(100)],
+    ],
+)
+def test_a_png_is_read_whatever_lies_beside_its_picture(parts):
+    found = images.pixels_of(HEAD + b"".join(parts))
+    assert np.array_equal(found.values, SCENE.astype(np.uint8))
+    assert found.remarks == ()
+
+
+def test_damaged_pngs():
+    wrong = PARTS[b"IDAT"][:-1] + bytes([PARTS[b"IDAT"][-1] ^ 1])
+    assert "checksum" in images.pixels_of(HEAD + PARTS[b"IHDR"] + wrong + PARTS[b"IEND"]).damage
+    data = zlib.decompress(PARTS[b"IDAT"][8:-4])
+    short = chunk(b"IDAT", zlib.compress(data[: len(data) // 2]))
+    refused(HEAD + PARTS[b"IHDR"] + short + PARTS[b"IEND"], "truncated")
+    refused(HEAD + PARTS[b"IHDR"] + PARTS[b"IDAT"][:3000], "cannot be read")
+    palette = png_of(np.ones((6, 7), np.uint8), 8, chunk(b"PLTE", b"\xff" * 6), colour=3)
+    cut = zlib.compress(bytes(16))
+    refused(palette[: palette.index(b"IDAT") - 4] + chunk(b"IDAT", cut) + chunk(b"IEND", b""), "truncated")
+
+
+# --- EXIF -------------------------------------------------------------------------------------------------------------
+
+WORD = b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHI4s", 274, 2, 4, b"abc\0") + bytes(4)
+
+
+def exif(orientation):
+    block = Image.Exif()
+    block[274] = orientation
+    return block.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "block", [WORD, exif(0), exif(9), exif(65535), b"Exif\0\0rubbish", b"Exif\0\0II*\0" + b"\xff" * 4, b"\0"]
+)
+def test_a_damaged_exif_block_fails_no_image(kind, block):
+    smooth = np.tile(np.linspace(0, 255, 40).astype(np.uint8), (24, 1))
+    same(saved(smooth, kind, exif=block), smooth, tolerance=0.05)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "AVIF"])
+def test_the_exif_orientation_of_lossy_kinds(kind, tmp_path):
+    smooth = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (32, 1))
+    (tmp_path / "a").write_bytes(saved(smooth, kind, exif=exif(6), quality=95))
+    same(tmp_path / "a", np.rot90(smooth, -1), tolerance=0.05)
+    assert images.size_of(tmp_path / "a") == (32, 64)
+
+
+def test_a_strange_orientation_of_a_tiff_fails_nothing(capfd):
+    for orientation in (0, 9, 65535):
+        same(tiff(C16, extratags=[(274, 3, 1, orientation, True)], **RGB), C16, FULL)
+    assert capfd.readouterr() == ("", "")
+
+
+# --- kinds ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "AVIF", "PPM", "TGA", "PCX"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_kinds_are_told_by_content(kind, mode, tmp_path):
+    smooth = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
+    path = tmp_path / "picture.dat"
+    path.write_bytes(saved(Image.fromarray(smooth).convert(mode), kind))
+    assert is_image(path)
+    same(path, smooth, tolerance=0.05)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", bytes(64), b"BM is how this text begins", b"PK\3\4" + bytes(40), b"%!PS-Adobe-3.0 EPSF-3.0\n"],
+)
+def test_what_is_no_image(content, tmp_path):
+    (tmp_path / "a.png").write_bytes(content)
+    assert not is_image(tmp_path / "a.png")
+    refused(tmp_path / "a.png", "not an image of a known kind")
+
+
+def test_kinds_that_need_more_or_are_not_read(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    refused(b"\0\0\0\x18ftypheic" + bytes(40), r"HEIC needs more decoders; run: pip install 'unmask\[codecs\]'")
+    refused(b"\xff\x0a" + bytes(40), "is a JPEG XL file, which is not read; save it as PNG or TIFF")
+
+
+def test_compressions_that_need_more(monkeypatch):
+    def lacking(*_, **__):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    if find_spec("imagecodecs") is not None:
+        monkeypatch.setattr(tifffile.TiffPage, "asarray", lacking)
+    content = raw_tiff(zlib.compress(C16.tobytes()), 7, 6, 16, 3, 2, compression=5)
+    refused(content, r"16-bit TIFF with LZW compression needs more decoders; run: pip install 'unmask\[codecs\]'")
+    refused(raw_tiff(b"", 7, 6, 16, 3, 2, compression=34933), "compression 34933 is not read; save it as grey or RGB")
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "lerc", "jpeg2000"])
+@pytest.mark.parametrize("predictor", [None, True])
+def test_what_more_decoders_read_is_right(compression, predictor):
+    pytest.importorskip("imagecodecs")
+    if predictor and compression in ("lerc", "jpeg2000"):
+        pytest.skip("there is none")
+    how = {"compression": compression, "predictor": predictor}
+    for array, full in ((G8, 255), (C8, 255), (G16, FULL), (C16, FULL)):
+        kind = RGB if array.ndim == 3 else GREY
+        same(tiff(array, **how, **kind), array, full)
+        if compression not in ("jpeg2000", "lerc"):
+            same(tiff(array, byteorder=">", **how, **kind), array, full)
+            floats = (array / full).astype(np.float32)
+            same(tiff(floats, **how, **kind), floats, 1)
+    if compression == "jpeg2000":  # tifffile exchanges their bytes
+        refused(tiff(G16, byteorder=">", **how, **GREY), "is not read")
+
+
+def test_deep_jpeg_and_jpeg_2000_are_right_with_more_decoders():
+    imagecodecs = pytest.importorskip("imagecodecs")
+    ramp = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
+    same(imagecodecs.jpeg8_encode(ramp, level=98, bitspersample=12), ramp, 4095, tolerance=0.002)
+    same(imagecodecs.jpeg8_encode(ramp * 16, lossless=True, bitspersample=16), ramp * 16, FULL)
+    same(imagecodecs.jpeg8_encode(C8, lossless=True, bitspersample=8), C8)
+    same(imagecodecs.jpeg2k_encode(ramp, level=0, bitspersample=12), ramp, 4095)
+    for array, full in ((C8, 255), (C16, FULL), (G16, FULL)):
+        same(imagecodecs.jpeg2k_encode(array, level=0), array, full)
+
+
+def test_heic_is_read_upright_with_more_decoders():
+    heif = pytest.importorskip("pillow_heif")
+    smooth = np.tile(np.linspace(0, 255, 64).astype(np.uint8)[:, None], (1, 128, 3)).reshape(64, 128, 3)
+    picture, file = heif.from_pillow(Image.fromarray(smooth)), io.BytesIO()
+    picture.info["exif"] = exif(6)
+    picture.save(file, quality=95)
+    same(file.getvalue(), np.rot90(smooth, -1), tolerance=0.05)
+
+
+def test_long_names_are_shortened(tmp_path):
+    place = tmp_path / ("a" * 200) / ("b" * 200)
+    place.mkdir(parents=True)
+    (place / "c.png").write_bytes(b"no image")
+    assert refused(place / "c.png", "not an image").startswith("...")
