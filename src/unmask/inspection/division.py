@@ -108,8 +108,8 @@ def _shown(sources: Sequence[Any], checked: Checked, numbers: Sequence[int]) -> 
     nothing = blank(checked.looks)
     if len(nothing) == len(sources):
         raise ImageError(
-            "no good image shows anything: all pixels of an image have one value, or all but a handful; check the images, "
-            "or the intensity range"
+            "no good image shows anything: all pixels of an image have one value, or all but a handful; "
+            "check the images, or the intensity range"
         )
     if nothing:
         warn_of_blank([_name(sources, number) for number in sorted(nothing)], len(sources))
