@@ -108,6 +108,7 @@ class Split:
         test: labelled images; only the benchmark opens them.
         has_masks: whether pixel metrics can be computed.
         warnings: one line each, for the user.
+        is_drawn: whether hashes of names alone chose the images that are held out, and neither authors nor groups did.
         seen: how many files lie in its folder, or are named by its table.
         skipped: those of them that nothing is done with.
     """
@@ -119,6 +120,7 @@ class Split:
     test: tuple[Sample, ...] = ()
     has_masks: bool = False
     warnings: tuple[str, ...] = ()
+    is_drawn: bool = False
     seen: int = 0
     skipped: tuple[SkippedFile, ...] = ()
 

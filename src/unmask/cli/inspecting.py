@@ -96,14 +96,20 @@ def _exit_code(counts: Counter[str], listing: Listing, *, fail_on_anomaly: bool)
 def _printed(
     results: Iterable[AnomalyResult | FailedImage], counts: Counter[str], as_json: bool, signals: Signals
 ) -> Iterator[AnomalyResult | FailedImage]:
-    """Print each result when it is there, and count it; a signal ends them after the present one."""
+    """Print and count each result when it is there, then the notes on all; a signal ends them after the present one."""
+    from unmask.inspection.notes import lines_of
+
+    notes: Counter[str] = Counter()
     for result in results:
         failed = result.error is not None
         counts["failed" if failed else "anomalous" if result.is_anomalous else "good"] += 1  # type: ignore[union-attr]
+        notes.update(getattr(result, "notes", ()))
         out(json.dumps(result.to_dict()) if as_json else _line(result))
         yield result
         if signals:
-            return
+            break
+    for line in lines_of(notes, counts.total()):
+        note(f"Note: {line}")
 
 
 def _interruption(counts: Counter[str], paths: Collection[Path], report: Path | None) -> str:

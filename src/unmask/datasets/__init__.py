@@ -108,4 +108,5 @@ def _divided(root: Path, inventory: Inventory, held_out_share: float, seed: int)
         test=inventory.test,
         has_masks=any(sample.masks for sample in inventory.test),
         warnings=warnings,
+        is_drawn=not inventory.held_out and not inventory.groups,
     )

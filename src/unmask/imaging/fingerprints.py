@@ -7,10 +7,10 @@ standard deviation of 1.25 cells), so that an image moved by a pixel moves its s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 CELLS = 40  # of a signature's side
 WIDTH = 1.25  # standard deviation of a cell's weights, in cells
@@ -18,6 +18,9 @@ EDGE = 2  # cells at each border that are not compared: a shift brings new conte
 MOST_APART = 0.025  # one minus the correlation of what sets two images apart from their set
 MOST_DIFFERENT = 0.8 / 255  # root mean square of what differs between two images, as a share of full scale
 FLAT = 0.5 / 255  # an image with less contrast than this holds nothing to compare
+SAME = 2 / 255  # by which no cell of one picture, saved or photographed again, differs
+NOISY = 3 / 255  # root mean square of what noise changes in one picture
+SAME_DETAIL = 0.8  # correlation of the edges of one picture, saved twice
 SHIFTS = 40  # directions in which small shifts move a set's signatures
 SHIFTED = 256  # images that these directions are found from
 ROWS = 128  # images compared with all others at a time
@@ -67,11 +70,65 @@ def near_duplicates(signatures: Sequence[Float[np.ndarray, "40 40"]]) -> list[tu
     Returns:
         Pairs of indices (i, j), i < j, in rising order; at most 200,000 of them.
     """
+    pairs: list[tuple[int, int]] = []
+    for start, alike in _alike(signatures):
+        found = np.argwhere(np.triu(alike, 1))[: MOST_PAIRS - len(pairs)]
+        pairs += [(start + i, start + j) for i, j in found.tolist()]
+    return pairs
+
+
+def scenes(signatures: Sequence[Float[np.ndarray, "40 40"]]) -> list[int]:
+    """Number the scenes that images show: images that near-duplicates connect show one scene.
+
+    Args:
+        signatures: one for each image, from `signature`.
+
+    Returns:
+        For each image, the index of the first image of its scene.
+    """
+    scene = np.arange(len(signatures))
+    for start, alike in _alike(signatures):
+        for i, row in enumerate(alike, start):
+            connected = np.unique(scene[start:][row | (np.arange(start, len(scene)) == i)])
+            if len(connected) > 1:
+                scene[np.isin(scene, connected)] = connected[0]
+    found: list[int] = scene.tolist()
+    return found
+
+
+def are_equal_in_the_large(signatures: Sequence[Float[np.ndarray, "40 40"]]) -> bool:
+    """Whether no cell of any image differs by two grey levels of 255 from the first image's.
+
+    `near_duplicates` cannot tell, for nothing sets such images apart from their set. Fine textures can be equal in the
+    large and differ in detail, see `is_one_picture`.
+
+    Args:
+        signatures: one for each image, from `signature`.
+    """
+    first = signatures[0].astype(np.float32)
+    return all(float(np.abs(one - first).max()) < SAME for one in signatures)
+
+
+def is_one_picture(one: Float[np.ndarray, "3 h w"], other: Float[np.ndarray, "3 h w"]) -> bool:
+    """Whether two images that are equal in the large are one picture but for noise and compression.
+
+    Args:
+        one: RGB float32 in [0, 1].
+        other: of the same size.
+    """
+    a, b = one.mean(axis=0), other.mean(axis=0)
+    if float(np.sqrt(np.mean((a - b) ** 2))) < NOISY:
+        return True
+    edges = [np.diff(image, axis=1).ravel() for image in (a, b)]
+    return float(np.corrcoef(edges)[0, 1]) > SAME_DETAIL
+
+
+def _alike(signatures: Sequence[Float[np.ndarray, "40 40"]]) -> Iterator[tuple[int, Bool[np.ndarray, "rows rest"]]]:
+    """For some images at a time, from `start` on: which of the images from `start` on are near-duplicates of each."""
     if len(signatures) < 3:
-        return []
+        return
     own, contrasts = _own_content(np.stack(signatures))
     lengths = np.linalg.norm(own, axis=1)
-    pairs: list[tuple[int, int]] = []
     for start in range(0, len(own), ROWS):
         rows = slice(start, start + ROWS)
         products = own[rows] @ own[start:].T
@@ -80,9 +137,7 @@ def near_duplicates(signatures: Sequence[Float[np.ndarray, "40 40"]]) -> list[tu
             contrasts[rows], contrasts[start:]
         )
         apart = 1 - products / np.maximum(np.multiply.outer(lengths[rows], lengths[start:]), 1e-9)
-        alike = apart / MOST_APART + different / MOST_DIFFERENT < 1
-        pairs += [(start + i, start + j) for i, j in np.argwhere(np.triu(alike, 1))[: MOST_PAIRS - len(pairs)].tolist()]
-    return pairs
+        yield start, apart / MOST_APART + different / MOST_DIFFERENT < 1
 
 
 def _weights(size: int) -> Float[np.ndarray, "40 size"]:

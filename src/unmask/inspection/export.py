@@ -25,6 +25,7 @@ from unmask.inspection import self_test
 from unmask.inspection.calibration import Calibration, images_needed
 from unmask.inspection.exported import SUFFIXES, UNSEALED, ExportedBackend, open_exported, seal
 from unmask.inspection.graphs import set_text, write_graph
+from unmask.inspection.held_out import score_held_out
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.loading import load
 from unmask.inspection.model_file import fingerprint
@@ -152,7 +153,8 @@ def _folder(target: Path) -> Path:
 
 def _not_learned_from(inspector: Inspector, images: Sequence[Source]) -> list[Source]:
     """Good images that may set a threshold: each content once, none that the model learned from."""
-    known = set(inspector.facts.get("images", {}).get("learned", []))
+    images_of = inspector.facts.get("images", {})
+    known = {*images_of.get("learned", []), *images_of.get("left_out", [])}
     found = []
     for image in images:
         content = content_hash(inspector.reading.pixels(image).values)
@@ -197,7 +199,8 @@ def _calibrated(inspector: Inspector, backend: ExportedBackend, good: Sequence[S
     """The exported model; without good images it keeps the original's thresholds."""
     calibration, reading = inspector.calibration, inspector.reading
     if good:
-        scored = ((one.score, one.map) for one in score_or_raise(backend.predict, reading, good))
+        noise = bool(inspector.facts.get("noise_added"))
+        scored = score_held_out(backend.predict, reading, good, noise=noise)
         calibration = Calibration.from_normals(scored, calibration.false_alarm_rate)
     return Inspector(backend, calibration, reading, inspector.facts)
 

@@ -22,12 +22,15 @@ from unmask.imaging.options import ALL, ImageOptions
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, rate_for
+from unmask.inspection.division import Given, divide
+from unmask.inspection.held_out import score_held_out
 from unmask.inspection.inspector import Inspector
+from unmask.inspection.looks import warn_of_looks
 from unmask.inspection.options import checked_options
-from unmask.inspection.scoring import Reading, score_or_raise
+from unmask.inspection.scoring import Reading
 from unmask.inspection.sources import Sources, in_pages
 from unmask.inspection.torch_backend import TorchBackend, import_path
-from unmask.inspection.training_images import TrainingImages, check_images, warn_of_near_duplicates, without_copies
+from unmask.inspection.training_images import TrainingImages, check_images
 from unmask.training.trainer import Training
 from unmask.types import Split
 
@@ -35,12 +38,11 @@ HELD_OUT_SHARE = 0.2
 
 
 class Good(NamedTuple):
-    """Good images, divided.
+    """Good images.
 
     Attributes:
         images: all of them.
-        normals: numbers of those to learn from; None = divide them by their contents.
-        held_out: numbers of those to calibrate on.
+        given: how they are divided; None = by their contents.
         source: where they come from, in words.
         share: of them to hold out, where they are divided by their contents.
         file_of: for each image the number of its file, where several come from one; they stay on one side.
@@ -48,20 +50,21 @@ class Good(NamedTuple):
     """
 
     images: Sequence[Any]
-    normals: Sequence[int] | None
-    held_out: Sequence[int]
+    given: Given | None
     source: str
     share: float = HELD_OUT_SHARE
     file_of: Sequence[int] | None = None
     files: dict[str, Any] | None = None
 
-    def divided(self, hashes: Sequence[str], seed: int) -> tuple[Sequence[int], Sequence[int]]:
-        """Numbers of the images to learn from, and of those to hold out."""
-        if self.normals is not None:
-            return self.normals, self.held_out
-        if self.file_of is not None:
-            hashes = [hashes[self.file_of.index(file)] for file in self.file_of]
-        return _drawn(hashes, self.share, seed)
+    def early_rate(self, wanted: float | None) -> float | None:
+        """The rate that can be promised as far as is known before anything is decoded; None = not known yet.
+
+        Raises:
+            CalibrationError: too few images are held out.
+        """
+        if self.given is None or (self.given.is_drawn and not self.given.held_out):
+            return None
+        return rate_for(len(self.given.held_out), wanted)
 
     def in_pages(self, options: ImageOptions) -> Good:
         """The same, with each picture of a file as an image of its own where a user wants all pages."""
@@ -70,14 +73,15 @@ class Good(NamedTuple):
         paged = [list(in_pages([image], options)) for image in self.images]
         files = [number for number, pages in enumerate(paged) for _ in pages]
         images = [page for pages in paged for page in pages]
-        if self.normals is None:
+        if self.given is None:
             return self._replace(images=images, file_of=files)
-        normals, held_out = set(self.normals), set(self.held_out)
-        return self._replace(
-            images=images,
-            normals=[number for number, file in enumerate(files) if file in normals],
-            held_out=[number for number, file in enumerate(files) if file in held_out],
+        normals, held_out = set(self.given.normals), set(self.given.held_out)
+        given = Given(
+            [number for number, file in enumerate(files) if file in normals],
+            [number for number, file in enumerate(files) if file in held_out],
+            is_drawn=False,
         )
+        return self._replace(images=images, given=given)
 
 
 @checked_options
@@ -139,21 +143,24 @@ def _fitted(
     made.check_training(training)
     check_memory(training)
     start = time.monotonic()
-    promised = None if good.normals is None else rate_for(len(good.held_out), rate)  # before anything is decoded
+    promised = good.early_rate(rate)
     checked = check_images(good.images, reading, training)
-    normals, held_out = without_copies(checked.hashes, *good.divided(checked.hashes, training.seed))
-    if promised is None or len(held_out) != len(good.held_out):
-        promised = rate_for(len(held_out), rate)
-    warn_of_near_duplicates(good.images, checked, normals, held_out)
     reading = replace(reading, options=replace(reading.options, intensity=checked.intensity))
-    hashes = {"learned": [checked.hashes[i] for i in normals], "held_out": [checked.hashes[i] for i in held_out]}
+    parts = divide(good.images, checked, good.given or good.file_of, reading, good.share, training.seed)
+    if promised is None or good.given is None or parts.n_scenes != len(good.given.held_out):
+        promised = rate_for(parts.n_scenes, rate)
+    seen = [checked.looks[number] for number in sorted((*parts.normals, *parts.held_out))]
+    warn_of_looks(seen, no_noise=checked.is_noise_free)
+    hashes = {role: [checked.hashes[i] for i in numbers] for role, numbers in parts.by_role().items()}
     facts = {**_detector_facts(made, preset), "source": good.source, "seed": training.seed}
     run = replace(training, identity=_identity(facts, reading, hashes))
-    made.fit(TrainingImages(good.images, normals, reading, checked), run)
+    made.fit(TrainingImages(good.images, parts.normals, reading, checked), run)
     made.mark_fitted()  # a detector of the user's may have a `fit` of its own
     backend = TorchBackend(made)
-    calibration = _calibrated(backend, reading, [good.images[i] for i in held_out], promised, training)
-    facts |= {"n_normal": len(normals), "n_held_out": len(held_out), "images": hashes}
+    held_out = [good.images[i] for i in parts.held_out]
+    calibration = _calibrated(backend, reading, held_out, promised, training, checked.is_noise_free)
+    facts |= {"n_normal": len(parts.normals), "n_held_out": len(held_out), "n_scenes": parts.n_scenes, "images": hashes}
+    facts |= {"noise_added": checked.is_noise_free, "properties": checked.properties()}
     if good.files is not None:
         facts["files"] = good.files
     facts |= {"fit_seconds": round(time.monotonic() - start, 1), **_circumstances(made)}
@@ -209,19 +216,19 @@ def _divided(images: Any, held_out: Any, share: float, seed: int, *, recursive: 
         source = f"{images.name} ({images.layout})"
         files = accounting.counts(images.seen, images.skipped) if images.seen else None
         if held_out is None:
-            return _numbered(images.normals, images.held_out, source)._replace(files=files)
+            return _numbered(images.normals, images.held_out, source, is_drawn=images.is_drawn)._replace(files=files)
         both = (*images.normals, *images.held_out)
         return _numbered(both, Sources(held_out), source)._replace(files=files)
     good = Sources(images)
     if not len(good):
         raise DatasetError("there are no images to learn from; give good ones")
     source = f"{len(good)} images"
-    return Good(good, None, (), source, share) if held_out is None else _numbered(good, Sources(held_out), source)
+    return Good(good, None, source, share) if held_out is None else _numbered(good, Sources(held_out), source)
 
 
-def _numbered(normals: Sequence[Any], held_out: Sequence[Any], source: str) -> Good:
+def _numbered(normals: Sequence[Any], held_out: Sequence[Any], source: str, *, is_drawn: bool = False) -> Good:
     both = Both(normals, held_out)
-    return Good(both, range(len(normals)), range(len(normals), len(both)), source)
+    return Good(both, Given(range(len(normals)), range(len(normals), len(both)), is_drawn), source)
 
 
 class Both(Sequence[Any]):
@@ -237,26 +244,18 @@ class Both(Sequence[Any]):
         return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
 
 
-def _drawn(hashes: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Images to learn from and to hold out, by the order of hashes of their contents; copies stay together."""
-    order = sorted(set(hashes), key=lambda one: hashlib.blake2b(f"{seed}/{one}".encode(), digest_size=8).digest())
-    drawn = set(order[: min(max(1, round(share * len(order))), len(order) - 1)])
-    held_out = [number for number, one in enumerate(hashes) if one in drawn]
-    return [number for number, one in enumerate(hashes) if one not in drawn], held_out
-
-
 # --- what the fit makes -----------------------------------------------------------------------------------------------
 
 
 def _calibrated(
-    backend: TorchBackend, reading: Reading, held_out: Sequence[Any], rate: float, training: Training
+    backend: TorchBackend, reading: Reading, held_out: Sequence[Any], rate: float, training: Training, noise: bool
 ) -> Calibration:
     """Whole images, as they will be judged: the maximum over many tiles is rarer exceeded than that of one."""
 
     def scored() -> Iterator[tuple[float, Any]]:
         start = time.monotonic()
-        for done, one in enumerate(score_or_raise(backend.predict, reading, held_out), 1):
-            yield one.score, one.map
+        for done, one in enumerate(score_held_out(backend.predict, reading, held_out, noise=noise), 1):
+            yield one
             left = (time.monotonic() - start) / done * (len(held_out) - done)
             training.progress("calibrate", done, len(held_out), left)
 

@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import ImageError, SettingError
+from unmask.imaging.properties import differences, is_grey, properties_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
 from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import BATCH, Reading, Scored, score_images
-from unmask.inspection.sources import ImagePage, in_pages, several
+from unmask.inspection.sources import ImagePage, file_of, in_pages, several
 from unmask.types import AnomalyResult, ArrayPrediction, FailedImage, Frame, Step
 
 if TYPE_CHECKING:
@@ -199,9 +200,17 @@ class Inspector:
             milliseconds={**times, "total": sum(times.values())},
             path=_path(one.source),
             explanation=explanation,
-            notes=one.notes,
+            notes=(*one.notes, *self._notes(one)),
             page=self.reading.page_of(one.source),
         )
+
+    def _notes(self, one: Scored) -> tuple[str, ...]:
+        """What sets an image apart from the good ones; files of older versions do not tell what these were."""
+        good = self.facts.get("properties")
+        if good is None:
+            return ()
+        channels = is_grey(one.square) if self.tiling.tile is None else None  # of one tile they say little of the image
+        return differences(good, properties_of(file_of(one.source)), one.map.shape, channels)
 
     def photograph(self, result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
         """The image behind a result, decoded from its path as it was judged; None where it has no path.

@@ -36,6 +36,11 @@ class ImagePage:
     page: int
 
 
+def file_of(image: Any) -> Any:
+    """What an image was taken from: the file of a page, or else the image itself."""
+    return image.file if isinstance(image, ImagePage) else image
+
+
 class Sources(Sequence[Source]):
     """n images of a sequence or a data set, each taken from it when it is asked for.
 

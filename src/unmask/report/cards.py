@@ -31,6 +31,7 @@ COLUMNS = (
     "largest_box",
     "largest_area",
     "milliseconds",
+    "notes",
 )
 """Of a row, in results.json and results.parquet; what is not known is null."""
 
@@ -85,7 +86,7 @@ def card_of(
 
 def failed_card(index: int, failed: FailedImage) -> Card:
     """The card of an image that could not be judged."""
-    return Card({**dict.fromkeys(COLUMNS), **_named(index, failed), "error": failed.error})
+    return Card({**dict.fromkeys(COLUMNS), **_named(index, failed), "error": failed.error, "notes": []})
 
 
 def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
@@ -100,6 +101,7 @@ def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
         "largest_box": None if largest is None else list(largest.box),
         "largest_area": None if largest is None else largest.area,
         "milliseconds": result.milliseconds.get("total"),
+        "notes": list(result.notes),
     }
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from unmask.imaging.images import HEAT_ANCHORS, decode
 from unmask.imaging.writing import failing_as, temporary_name
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, holds_animations
+from unmask.inspection.notes import lines_of
 from unmask.report.cards import Card, card_of, failed_card
 from unmask.report.charts import Chart, stacked_bars
 from unmask.types import AnomalyResult, FailedImage, SkippedFile
@@ -128,6 +130,7 @@ def _write_files(folder: Path, cards: list[Card], summary: Summary, facts: dict[
     if not cards:
         raise UnmaskError("there are no results to report; inspect at least one image")
     _sort_in(cards, summary.groups)
+    facts["notes"] = lines_of(Counter(note for card in cards for note in card.row["notes"]), len(cards))
     facts |= {"metrics": dict(summary.metrics), "left_out": summary.left_out}
     _write_tables(folder, facts, [card.row for card in cards])
     _write_page(folder / "index.html", facts, cards, summary.curves)
@@ -163,6 +166,7 @@ def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]
             ("largest_box", pa.list_(pa.int64(), 4)),
             ("largest_area", pa.int64()),
             ("milliseconds", pa.float64()),
+            ("notes", pa.list_(pa.string())),
         ]
     )
     texts = [{name: printable(one) if isinstance(one, str) else one for name, one in row.items()} for row in rows]
