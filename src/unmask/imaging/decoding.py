@@ -235,6 +235,10 @@ def _other(kind: Kind, file: File, name: str) -> Image.Image:
 def _page(count: int, name: str, options: ImageOptions) -> int:
     """The number, counted from 1, of the picture to take from a file of `count`."""
     if options.page is None or options.page == ALL:
+        if count > 1 and options.page == ALL:
+            raise ImageError(
+                f"{name}: holds {count} pictures where one has a label; choose it with --page 1, counted from 1"
+            )
         if count > 1:
             raise ImageError(
                 f"{name}: holds {count} pictures; choose one, counted from 1, with --page 1 (in Python, page=1), or "
