@@ -627,3 +627,8 @@ def test_long_names_are_shortened(tmp_path):
     place.mkdir(parents=True)
     (place / "c.png").write_bytes(b"no image")
     assert refused(place / "c.png", "not an image").startswith("...")
+
+
+def test_headers_that_claim_too_much_are_refused_at_once():
+    refused(raw_tiff(bytes(100), 7, 6, 800_000_000), "is not read")
+    refused(raw_tiff(bytes(100), 7, 6, 12, 60_000), "60000 bands of its size do not fit into memory", max_pixels=1000)
