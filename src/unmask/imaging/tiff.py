@@ -122,7 +122,9 @@ def check_bands(samples: int, name: str, options: ImageOptions) -> None:
 
 
 def _unread(page: Any, name: str) -> ImageError:
-    kind = f"{page.bitspersample}-bit TIFF of photometric {page.photometric}, compression {page.compression}"
+    codes = (page.bitspersample, page.photometric, page.compression)
+    bits, photometric, compression = (int(code) if isinstance(code, int) else "unknown" for code in codes)
+    kind = f"{bits}-bit TIFF of photometric {photometric}, compression {compression}"
     return ImageError(f"{name}: {kind} is not read; save it as grey or RGB without compression")
 
 
