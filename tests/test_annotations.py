@@ -372,6 +372,16 @@ def test_annotations_of_other_programs_are_refused_by_name(tmp_path, kind, name,
     assert f"{kind} annotations ({name.rpartition('/')[2]}) are not read; export them as COCO" in message
 
 
+@pytest.mark.parametrize("place", [".", "images"])
+def test_a_table_of_labels_is_to_be_given_itself(tmp_path, place):
+    pictures(tmp_path / place, *NAMES)
+    (tmp_path / "labels.csv").write_text("filename;class\n0.png;bad\n")
+    assert "holds a table of labels; give that file (labels.csv)" in refused(tmp_path)
+    (tmp_path / "labels.csv").write_text("time,temperature\n1,20\n")
+    if place == ".":
+        assert datasets.load(tmp_path).layout == "a folder of good images"
+
+
 def test_notes_beside_good_images_are_no_annotations(tmp_path):
     pictures(tmp_path, *NAMES)
     for name, content in (("notes.txt", "7 images"), ("camera.xml", "<camera/>"), ("settings.json", '{"gain": 1}')):

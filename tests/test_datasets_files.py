@@ -3,12 +3,21 @@
 import os
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from trees import mark, names, put, put_many, write_mvtec
 from unmask import datasets
 from unmask.errors import DatasetError
+from unmask.types import Skip
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("reason", Skip)
+def test_the_docs_name_every_reason(reason):
+    assert f"`{reason}`" in DOCUMENT
 
 
 def used(split):
@@ -65,7 +74,7 @@ def test_the_tree_of_mvtec_in_any_case_with_two_good_folders(mvtec):
     assert reasons(split) == {"folder named like defects": 2}
     assert split.warnings == (
         "good and OK are all folders of good images, and all are used",
-        "images in folders named like defects are not learned from: bad (2)",
+        "images in folders named like defects are not taken for good ones: bad (2)",
     )
 
 
@@ -88,6 +97,23 @@ def test_folders_below_a_kind_keep_the_kind_and_its_masks(mvtec):
     found = [sample for sample in split.test if sample.kind == "scratch"]
     assert [int(datasets.read_mask(sample, 4, 6).sum()) for sample in found] == [5, 6, 7]
     assert sum(not sample.anomalous for sample in split.test) == 3
+
+
+def test_a_folder_of_good_images_in_a_kind_is_refused(mvtec):
+    put_many(mvtec / "test/cam1/good", 2)
+    put_many(mvtec / "test/cam1/scratch", 2)
+    with pytest.raises(DatasetError, match="would be a kind of defect, but a folder good lies in it"):
+        datasets.load(mvtec)
+    split = datasets.load(mvtec, recursive=False)
+    assert (len(split.test), sum(reasons(split).values())) == (5, 4)
+
+
+def test_defects_in_a_folder_of_good_test_images_are_no_good_ones(mvtec):
+    put_many(mvtec / "test/good/cam1", 2)
+    put_many(mvtec / "test/good/NG", 2)
+    split = datasets.load(mvtec)
+    assert sum(not sample.anomalous for sample in split.test) == 4
+    assert reasons(split) == {"folder named like defects": 2}
 
 
 @pytest.mark.parametrize("second", ["test/crack/cam1/000.png", "test/crack/000.bmp"])
@@ -141,10 +167,12 @@ def test_folders_named_like_defects_are_not_learned_from(tmp_path, folder):
     split = datasets.load(tmp_path)
     assert len(used(split)) == 8
     assert reasons(split) == {"folder named like defects": 5}
-    assert any("named like defects are not learned from" in line and folder in line for line in split.warnings)
+    assert any("named like defects are not taken for good ones" in line and folder in line for line in split.warnings)
 
 
-@pytest.mark.parametrize("folder", ["defect-free", "no defects", "without_scratches", "day 2", "screws", "goodness"])
+@pytest.mark.parametrize(
+    "folder", ["defect-free", "pos1", "Pos_2", "no defects", "without_scratches", "day 2", "screws", "goodness"]
+)
 def test_other_folders_are(tmp_path, folder):
     put_many(tmp_path / folder, 4)
     assert len(used(datasets.load(tmp_path))) == 4
@@ -190,7 +218,7 @@ def test_what_a_layout_has_no_use_for(tmp_path):
     (root / "ground_truth").rename(root / "test_public/ground_truth")
     put_many(root / "test_private/mixed", 4)
     put_many(root / "extra", 2)
-    assert reasons(datasets.load(root)) == {"private test image": 4, "no part of the layout": 2}
+    assert reasons(datasets.load(root)) == {"private test image": 4, "not part of the layout": 2}
 
     root = tmp_path / "KSDD2"
     for part in ("train", "test"):
@@ -245,7 +273,7 @@ def test_a_table_beside_a_folder_that_is_given_by_a_relative_path(tmp_path, monk
     monkeypatch.chdir(top)
     split = datasets.load("candle")
     assert (split.layout, split.seen, len(split.normals) + len(split.held_out)) == ("VisA", 7, 6)
-    assert [(one.path.name, one.reason) for one in split.skipped] == [("extra.JPG", "no part of the layout")]
+    assert [(one.path.name, one.reason) for one in split.skipped] == [("extra.JPG", "not part of the layout")]
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

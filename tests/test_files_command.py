@@ -228,6 +228,7 @@ def test_rows_know_their_files_by_contents(tmp_path: Path) -> None:
 def test_a_benchmark_says_it() -> None:
     row = {"dataset": "weave", "files": {"seen": 36, "used": 35, "skipped": {"hidden": 1}}}
     clean = {"dataset": "part", "files": {"seen": 9, "used": 9, "skipped": {}}}
-    assert list(summary.skipped_files([row, row, clean, {"dataset": "older"}])) == [
-        "weave: Saw 36 files: used 35, skipped 1 (1 hidden)"
+    assert list(summary.accounts([row, row, clean, {"dataset": "older"}])) == [
+        "weave: Saw 36 files: used 35, skipped 1 (1 hidden)",
+        "part: Saw 9 files: used all of them",
     ]

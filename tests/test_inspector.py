@@ -211,7 +211,7 @@ def test_all_unreadable_images_are_listed_with_reasons_before_the_training(paths
     with pytest.raises(ImageError, match="3 of 40 images cannot be used") as caught:
         train([*paths[:17], *bad[:2]], [*paths[20:40], bad[2]], training=BEFORE)
     said = str(caught.value)
-    assert all(said.count(str(path)) >= 1 for path in bad)
+    assert all(said.count(path.name) >= 1 for path in bad)
     assert str(paths[0]) not in said
     assert "\n" not in said
 

@@ -207,6 +207,9 @@ def test_empty_and_full_masks(tmp_path):
 def test_photographs_and_numbers_without_a_zero_are_remarked_on(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, SHAPE.shape).astype(np.uint8)
     assert "photographs" in marks_of(noise).remark
+    photograph = np.random.default_rng(0).integers(60, 256, (80, 100, 3)).astype(np.uint8)
+    photograph[0, 0], photograph[1, :2] = (224, 224, 192), 0
+    assert "photographs" in marks_of(photograph).remark
     assert "hold no 0" in marks_of(grey(2, background=1)).remark
     signed = grey(1, np.int32)
     signed[:10] = -1

@@ -85,7 +85,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     save_file({"x": np.zeros(3)}, tmp_path / "other.safetensors")
     refused(tmp_path / "other.safetensors", "no unmask model")
     refused(tmp_path / "absent.unmask", "there is no model file")
-    refused(tmp_path, "there is no model file")
+    refused(tmp_path, "is a folder")
 
 
 def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:

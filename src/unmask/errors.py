@@ -10,14 +10,59 @@
     ├── WeightsError         pre-trained weights that are missing or of another layout
     ├── DependencyError      an optional part that is not installed
     ├── ForeignError         somebody else's detector that failed or wrote no maps
+    ├── OutputError          a file that cannot be written, such as on a full disk
     └── TrainingStopped      a fit that was interrupted and can be resumed
 
-Each message is one line: what came, what was wanted, what to do. The command line prints it and exits with 2.
+Each message is one line: what came, what was wanted, what to do. The command line prints it and exits with 2. Names of
+files may hold anything, so `one_line` stands between every message and its reader.
 """
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 290
+"""Letters of a message; with the name of the program before it, it stays below 300."""
+LEAST_WORD = 40
+"""Letters that a shortened word, such as a path, has left."""
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Control characters, ends of lines, marks that turn the direction of a text, and bytes of names that are not UTF-8."""
+
+
+def printable(text: str) -> str:
+    r"""A text with an escape for each character that cannot be printed: \n, \x1b, \u202e, or \xe9 of a byte."""
+    return UNPRINTABLE.sub(_escaped, text)
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """A text as one printable line of at most `longest` letters: the longest words, mostly paths, lose their middle."""
+    line = printable(text)
+    while len(line) > longest:
+        word = max(line.split(" "), key=len)
+        if len(word) <= LEAST_WORD:
+            return _shortened(line, longest)
+        line = line.replace(word, _shortened(word, max(LEAST_WORD, len(word) - (len(line) - longest))), 1)
+    return line
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return found[0].encode("unicode_escape").decode() if code < 0xD800 else f"\\u{code:04x}"
+
+
+def _shortened(text: str, length: int) -> str:
+    """A text without its middle; the end of a path is its name, so it keeps more of that."""
+    start = (length - 3) // 3
+    return f"{text[:start]}...{text[len(text) - (length - 3 - start) :]}"
 
 
 class UnmaskError(Exception):
     """A mistake that a user can mend; its text is one line."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ImageError(UnmaskError):
@@ -56,5 +101,15 @@ class ForeignError(UnmaskError):
     """A command that stands for a detector failed, or wrote what is no map."""
 
 
+class OutputError(UnmaskError):
+    """A file or folder cannot be written; what was there before is as it was."""
+
+
 class TrainingStopped(UnmaskError):  # noqa: N818 - nothing went wrong
-    """A fit was interrupted; what it had learned is kept and can be resumed."""
+    """A fit was interrupted; what it had learned is kept and can be resumed.
+
+    Attributes:
+        signal: number of the signal that interrupted it: 2 for Ctrl-C.
+    """
+
+    signal: int = 2

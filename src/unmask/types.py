@@ -36,7 +36,7 @@ class Skip(StrEnum):
     NESTED = "nested folder"
     DEFECTS = "folder named like defects"
     MASK = "mask"
-    UNUSED = "no part of the layout"
+    UNUSED = "not part of the layout"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from unmask.benchmark.comparison import compare_all
 from unmask.benchmark.methods import method_of
 from unmask.benchmark.results import Row, by_method, mean, rows_of
 from unmask.benchmark.robustness import DISTURBANCES
+from unmask.imaging.writing import written_whole
 
 PAGE = "index.html"
 
@@ -57,7 +57,7 @@ def write_page(folder: Path, rows: Sequence[Row], *, pictures: bool = True, side
         ranks=plots.ranks(rows),
         plane=plots.plane(rows),
         sentences=[one.sentence() for one in compare_all(rows)],
-        left_out=[*summary.left_out(rows), *summary.skipped_files(rows)],
+        left_out=[*summary.left_out(rows), *summary.accounts(rows)],
         leaks=list(summary.leaks(rows)),
         failed=[(row["dataset"], method_of(row), row["seed"], row["failed"]) for row in rows if row.get("failed")],
         shown=shown,
@@ -67,9 +67,9 @@ def write_page(folder: Path, rows: Sequence[Row], *, pictures: bool = True, side
         n_methods=len(names),
         n_seeds=len({row["seed"] for row in rows}),
     )
-    temporary = folder / f".{PAGE}.{os.getpid()}.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    return temporary.replace(folder / PAGE)
+    with written_whole(folder / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    return folder / PAGE
 
 
 def _tables(folder: Path, rows: Sequence[Row]) -> list[Table]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 
 from unmask.benchmark.methods import method_of
 from unmask.datasets import contents, fingerprint
-from unmask.errors import DatasetError, DependencyError
+from unmask.errors import DatasetError, DependencyError, printable
+from unmask.imaging.writing import written_whole
 from unmask.types import Split
 
 JSON, PARQUET = "results.json", "results.parquet"
@@ -37,10 +37,8 @@ Row = Mapping[str, Any]
 
 def write(file: Path, content: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    with written_whole(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def write_rows(folder: Path, rows: Sequence[Row]) -> None:
@@ -111,9 +109,9 @@ def write_table(file: Path, rows: Sequence[Row]) -> None:
         ]
     )
     flat = [{name: one for name, one in _flat(row).items() if name in schema.names} for row in rows]
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    parquet.write_table(pa.Table.from_pylist(flat, schema), temporary)
-    temporary.replace(file)
+    flat = [{name: printable(one) if isinstance(one, str) else one for name, one in row.items()} for row in flat]
+    with written_whole(file) as temporary:
+        parquet.write_table(pa.Table.from_pylist(flat, schema), temporary)
 
 
 def _flat(row: Row) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from unmask.benchmark.places import Place, here
 from unmask.benchmark.results import JSON, Row, need_pyarrow, prints_of, rows_of, same_files, write_rows
 from unmask.benchmark.row_process import dataset_name
 from unmask.datasets import load
-from unmask.errors import DatasetError, SettingError
+from unmask.errors import DatasetError, SettingError, printable
+from unmask.imaging.writing import written_whole
 
 if TYPE_CHECKING:
     from unmask.detectors import Detector
 
 PREDICTIONS_FOLDER = "predictions"
+LONGEST_NAME = 150  # bytes of a data set's name in that of a file; 255 are possible in all
 OnRow = Callable[[Mapping[str, Any], int, int], None]
 
 
@@ -115,7 +117,10 @@ def predictions_name(row: Mapping[str, Any]) -> str:
     """The file of a row's scores and small maps."""
     name = method_of(row)
     plain = "".join(letter if letter.isalnum() else "_" for letter in name)[:60]
-    return f"{row['dataset']}-{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}-{row['seed']}.npz"
+    dataset = printable(row["dataset"])
+    if len(dataset.encode()) > LONGEST_NAME:
+        dataset = f"{dataset[: LONGEST_NAME // 4]}-{hashlib.blake2b(dataset.encode(), digest_size=4).hexdigest()}"
+    return f"{dataset}-{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}-{row['seed']}.npz"
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, int]:
@@ -159,7 +164,5 @@ def _existing_rows(output: Path, resume: bool) -> list[dict[str, Any]]:
 
 
 def _write_bytes(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+    with written_whole(file) as temporary:
+        temporary.write_bytes(content)

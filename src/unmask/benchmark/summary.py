@@ -33,7 +33,7 @@ def lines(rows: Sequence[Row], *, show_leaks: bool = False) -> Iterator[str]:
     if show_leaks:
         yield from leaks(rows)
     yield from left_out(rows)
-    yield from skipped_files(rows)
+    yield from accounts(rows)
     yield from failures(rows)
 
 
@@ -51,12 +51,11 @@ def left_out(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{dataset}: {count} test images are also good images to learn from; they are left out of all figures"
 
 
-def skipped_files(rows: Sequence[Row]) -> Iterator[str]:
-    """A line for each data set of which files were skipped."""
+def accounts(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each data set: how many files were seen, used and skipped."""
     counted = {row["dataset"]: row["files"] for row in rows if row.get("files")}
     for dataset, files in counted.items():
-        if files["skipped"]:
-            yield f"{dataset}: {in_words(files)}"
+        yield f"{dataset}: {in_words(files)}"
 
 
 def ranked(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 import traceback
 import warnings
@@ -14,8 +14,10 @@ import typer
 from unmask.cli import data, fitting, inspecting, measure
 from unmask.cli import options as opt
 from unmask.cli.arguments import needs_torch
-from unmask.cli.console import fail, megabytes, note, shown, warn
-from unmask.errors import UnmaskError
+from unmask.cli.console import fail, megabytes, note, out, shown, silence, streams, warn
+from unmask.cli.failures import reason_of
+from unmask.cli.signals import Signals
+from unmask.errors import TrainingStopped
 
 app = typer.Typer(
     help="Learn what good images look like, then show what does not belong in a new one.",
@@ -24,8 +26,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-INTERRUPTED, CLOSED_PIPE = 130, 141  # what a shell expects after Ctrl-C, and of a program that nobody reads
-DEFECT = 70  # a mistake in unmask itself
+SIGNALLED, CLOSED_PIPE = 128, 141  # as a shell counts: 128 and the number of a signal, 130 after Ctrl-C
+DEFECT = 70  # a mistake in unmask itself; never 1, which says that an image is anomalous
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)  # of click, or of the copy of it inside typer
 
 app.command()(fitting.fit)
@@ -44,17 +46,17 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
 
     for key, value in facts_of(model).items():
         if key == "self_test":
-            typer.echo(f"{key:18} a score of {value['score']:.4g} on a built-in picture, checked whenever it is loaded")
+            out(f"{key:18} a score of {value['score']:.4g} on a built-in picture, checked whenever it is loaded")
         elif key == "images":
             counts = ", ".join(f"{len(hashes)} {role.replace('_', ' ')}" for role, hashes in value.items())
-            typer.echo(f"{key:18} {counts}; their contents are recognised")
+            out(f"{key:18} {counts}; their contents are recognised")
         elif isinstance(value, dict):
-            typer.echo(key)
+            out(key)
             for name, one in value.items():
-                typer.echo(f"  {name:16} {shown(one)}")
+                out(f"  {name:16} {shown(one)}")
         else:
-            typer.echo(f"{key:18} {shown(value)}")
-    typer.echo(f"{'file size':18} {megabytes(model):.1f} MB")
+            out(f"{key:18} {shown(value)}")
+    out(f"{'file size':18} {megabytes(model):.1f} MB")
 
 
 @app.command()
@@ -64,10 +66,10 @@ def detectors() -> None:
         from unmask.detectors import DETECTORS, settings_of
         from unmask.detectors.settings import text_of
     for detector in DETECTORS:
-        typer.echo(f"{detector.name}: {detector.paper}")
-        typer.echo(f"  presets: {', '.join(detector.presets)}")
+        out(f"{detector.name}: {detector.paper}")
+        out(f"  presets: {', '.join(detector.presets)}")
         for name, parameter in settings_of(detector).items():
-            typer.echo(f"  --set {name}={text_of(parameter.default)}  ({parameter.wanted()})")
+            out(f"  --set {name}={text_of(parameter.default)}  ({parameter.wanted()})")
 
 
 @app.command()
@@ -100,23 +102,42 @@ def demo(
 def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2."""
     warnings.showwarning = warn
+    signals = Signals()
+    with streams(), signals.caught():
+        try:
+            code = _run(sys.argv[1:] or ["--help"], signals)
+        except BrokenPipeError:  # whoever read the output has gone, such as `head`
+            silence(sys.stdout)
+            code = CLOSED_PIPE
+        sys.exit(code)
+
+
+def _run(words: list[str], signals: Signals) -> int | None:
+    """Run a command; whatever it raises becomes one line and an exit code.
+
+    Typer's own way to run one would exit with 1 where a pipe is closed, which says that an image is anomalous.
+    """
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="unmask", standalone_mode=False)
-    except UnmaskError as error:
-        fail(str(error))
+        with typer.main.get_command(app).make_context("unmask", words, obj=signals) as context:
+            context.command.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
     except UsageError as error:
         fail(_usage(error))
-    except BrokenPipeError:  # whoever read the output has gone, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(CLOSED_PIPE)
-    except OSError as error:
-        fail(f"{error.filename or 'a file'} cannot be used ({error.strerror or error}); check the path and the disk")
-    except Exception:
+    except TrainingStopped as error:
+        fail(str(error), SIGNALLED + error.signal)
+    except KeyboardInterrupt as stopped:
+        fail(str(stopped) or "interrupted", SIGNALLED + (signals.received or [signal.SIGINT])[0])
+    except BrokenPipeError:
+        raise
+    except SystemExit as ended:  # Rich, which prints the help, exits with 1 where nobody reads it
+        return CLOSED_PIPE if ended.code == 1 else ended.code  # type: ignore[return-value]
+    except Exception as error:
+        if reason := reason_of(error):
+            fail(reason)
         traceback.print_exc()
-        sys.exit(DEFECT)  # never 1, which says that an image is anomalous
-    if code == INTERRUPTED:
-        typer.echo("unmask: interrupted", err=True)
-    sys.exit(code)
+        fail(f"a mistake in unmask ({type(error).__name__}); please report it with the lines above", DEFECT)
+    return None
 
 
 def _usage(error: Any) -> str:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import typer
 
+from unmask.errors import OutputError, one_line, printable
 
-def fail(message: str) -> NoReturn:
-    """Print one line and exit with 2; of several processes on a machine, only the first prints."""
+MISTAKE = 2
+"""The exit code of what a user can mend."""
+
+
+def out(text: str) -> None:
+    """Print a line of results on standard output.
+
+    Raises:
+        OutputError: it cannot be written, such as into a file on a full disk.
+        BrokenPipeError: nobody reads it any more.
+    """
+    try:
+        typer.echo(printable(text))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output cannot be written ({error.strerror}); check the disk") from error
+
+
+def fail(message: str, code: int = MISTAKE) -> NoReturn:
+    """Print one line and exit; of several processes on a machine, only the first prints."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        typer.echo(f"unmask: {message}", err=True)
-    sys.exit(2)
+        _echo_error(f"unmask: {one_line(message)}")
+    sys.exit(code)
 
 
 def warn(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -25,9 +46,53 @@ def warn(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def note(message: str) -> None:
-    """Say something on standard error: standard output is for results."""
+    """Say one line on standard error: standard output is for results."""
     if speaks():
-        typer.echo(message, err=True)
+        _echo_error(one_line(message))
+
+
+def _echo_error(line: str) -> None:
+    """A line on standard error; where that is full or closed, the work goes on, and the exit code still tells."""
+    try:
+        typer.echo(line, err=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        silence(sys.stderr)
+
+
+@contextmanager
+def streams() -> Iterator[None]:
+    """Standard streams that any name can be printed to, for the time of a block; what cannot be flushed is dropped.
+
+    Where one was closed (`unmask ... >&-`), its number would go to the next file that is opened, and what a library
+    prints would go into that file.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number: this one
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for one in (sys.stdout, sys.stderr):
+            try:
+                if one is not None:
+                    one.flush()
+            except (OSError, ValueError):
+                silence(one)
+
+
+def silence(stream: TextIO) -> None:
+    """Send what a stream still holds to nowhere: Python would complain of it at the end, and exit with 120."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def speaks() -> bool:
@@ -68,7 +133,7 @@ def shown(value: object) -> str:
         return ", ".join(f"{name}: {shown(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return " - ".join(shown(one) for one in value)
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(str(value))
 
 
 def megabytes(path: Path) -> float:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from unmask.cli import options as opt
+from unmask.cli.console import out
 
 
 def data(
@@ -29,12 +30,12 @@ def data(
     split = load(path, seed=seed, groups=group, recursive=recursive)
     counts = summary(split)
     if as_json:
-        typer.echo(json.dumps(counts))
+        out(json.dumps(counts))
         return
     for line in (*_lines(counts), f"{sentence(split.seen, split.skipped)}."):
-        typer.echo(line)
+        out(line)
     for warning in counts["warnings"]:
-        typer.echo(f"Note: {warning}")
+        out(f"Note: {warning}")
 
 
 def _lines(counts: Mapping[str, Any]) -> Iterator[str]:

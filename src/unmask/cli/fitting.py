@@ -155,12 +155,12 @@ def _report_fit(inspector: Inspector, output: Path) -> None:
     calibration, intensity = inspector.calibration, inspector.reading.intensity
     if intensity is not None and not intensity.given:
         note(f"The 16-bit images hold values up to {intensity.high:.0f} at most: that counts as white.")
+    note(f"Wrote {output} ({megabytes(output):.1f} MB) after {inspector.facts['fit_seconds']:.0f} s.")
     note(
-        f"Wrote {output} ({megabytes(output):.1f} MB) after {inspector.facts['fit_seconds']:.0f} s. "
         f"Images that score above {calibration.threshold:.3g} are anomalous; on average, at most "
-        f"{calibration.false_alarm_rate:.1%} of good images will ({calibration.n_held_out} were held out to know).\n"
-        f"Judge images with: unmask inspect {output} IMAGES"
+        f"{calibration.false_alarm_rate:.1%} of good images will ({calibration.n_held_out} were held out to know)."
     )
+    note(f"Judge images with: unmask inspect {output} IMAGES")
 
 
 def _bytes(text: str | None) -> int | None:
@@ -205,8 +205,9 @@ def _report_export(done: Exported) -> None:
         f"{done.verdicts} verdicts were compared with the model's, {done.differing} differ. " if done.verdicts else ""
     )
     calibrated = f"Its thresholds come from {done.calibrated_on} good images. " if done.calibrated_on else ""
+    note(f"Wrote {done.path} ({megabytes(done.path):.1f} MB). {calibrated}{compared}".rstrip())
     note(
-        f"Wrote {done.path} ({megabytes(done.path):.1f} MB). {calibrated}{compared}Its scores differ by at most "
-        f"{done.difference:.2g} and its maps by {done.map_difference:.2g}, as shares of the threshold or of themselves."
-        f"\nJudge images with: unmask inspect {done.path} IMAGES"
+        f"Its scores differ by at most {done.difference:.2g} and its maps by {done.map_difference:.2g}, as shares of "
+        "the threshold or of themselves."
     )
+    note(f"Judge images with: unmask inspect {done.path} IMAGES")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,8 @@ import typer
 
 from unmask.cli import options as opt
 from unmask.cli.arguments import check_writable, image_files
-from unmask.cli.console import note
+from unmask.cli.console import note, out
+from unmask.cli.signals import Signals
 from unmask.errors import SettingError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ ANOMALOUS, NOT_JUDGED = 1, 3
 
 
 def inspect(
+    context: opt.Context,
     model: opt.Model,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     report: opt.Report = None,
@@ -52,32 +54,35 @@ def inspect(
     listing = image_files(images, recursive=recursive)
     check_writable(report)
     from unmask import load
-    from unmask.imaging.accounting import sentence
-
-    note(f"{sentence(listing.seen, listing.skipped)}.")
 
     chosen = "torch" if explain and backend == "auto" else backend
     inspector = load(model, backend=chosen, device=device, page=page, max_pixels=max_pixels)
     counts: Counter[str] = Counter()
-    on_error = "raise" if strict else "record"
-    results = _printed(inspector.inspect_many(listing.files, on_error=on_error, explain=explain), counts, as_json)
-    if report is None:
-        for _ in results:
-            pass
-    else:
-        _write_report(report, results, model.stem, inspector, explain, listing)
+    signals: Signals = context.obj
+    judged = inspector.inspect_many(listing.files, on_error="raise" if strict else "record", explain=explain)
+    with signals.awaited():
+        results = _printed(judged, counts, as_json, signals)
+        if report is None:
+            deque(results, maxlen=0)
+        else:
+            words = (model.stem, lambda: _left_out(counts, listing.files, signals))
+            _write_report(report, results, words, inspector, explain, listing)
     if as_json:
         _print_skipped(listing, images)
     else:
-        typer.echo(_summary(counts))
+        out(_summary(counts))
+    if signals:
+        raise KeyboardInterrupt(_interruption(counts, listing.files, report))
     if code := _exit_code(counts, listing, fail_on_anomaly=fail_on_anomaly):
         raise typer.Exit(code)
 
 
 def _exit_code(counts: Counter[str], listing: Listing, *, fail_on_anomaly: bool) -> int:
-    """The exit code, after a note where something has no verdict."""
+    """The exit code, after a line about all files that were seen, and a note where something has no verdict."""
+    from unmask.imaging.accounting import sentence
     from unmask.types import Skip
 
+    note(f"{sentence(listing.seen, listing.skipped)}.")
     unreadable = [one.path for one in listing.skipped if one.reason == Skip.UNREADABLE]
     if unreadable:
         note(f"Note: {len(unreadable)} files or folders cannot be opened, such as {unreadable[0]}; they are not judged")
@@ -89,14 +94,26 @@ def _exit_code(counts: Counter[str], listing: Listing, *, fail_on_anomaly: bool)
 
 
 def _printed(
-    results: Iterable[AnomalyResult | FailedImage], counts: Counter[str], as_json: bool
+    results: Iterable[AnomalyResult | FailedImage], counts: Counter[str], as_json: bool, signals: Signals
 ) -> Iterator[AnomalyResult | FailedImage]:
-    """Print each result when it is there, and count it."""
+    """Print each result when it is there, and count it; a signal ends them after the present one."""
     for result in results:
         failed = result.error is not None
         counts["failed" if failed else "anomalous" if result.is_anomalous else "good"] += 1  # type: ignore[union-attr]
-        typer.echo(json.dumps(result.to_dict()) if as_json else _line(result))
+        out(json.dumps(result.to_dict()) if as_json else _line(result))
         yield result
+        if signals:
+            return
+
+
+def _interruption(counts: Counter[str], paths: Collection[Path], report: Path | None) -> str:
+    kept = "" if report is None else f"; {report} holds those"
+    return f"interrupted after {counts.total()} of {len(paths)} images{kept}"
+
+
+def _left_out(counts: Counter[str], paths: Collection[Path], signals: Signals) -> str | None:
+    """What a report lacks because of a signal."""
+    return f"Interrupted: {counts.total()} of {len(paths)} images are in this report." if signals else None
 
 
 def _print_skipped(listing: Listing, given: Collection[Path]) -> None:
@@ -105,7 +122,7 @@ def _print_skipped(listing: Listing, given: Collection[Path]) -> None:
 
     for one in listing.skipped:
         if one.path in given or one.path.suffix.lower() in IMAGE_SUFFIXES:
-            typer.echo(json.dumps(one.to_dict()))
+            out(json.dumps(one.to_dict()))
 
 
 def _line(result: AnomalyResult | FailedImage) -> str:
@@ -129,20 +146,22 @@ def _summary(counts: Counter[str]) -> str:
 def _write_report(
     folder: Path,
     results: Iterable[AnomalyResult | FailedImage],
-    title: str,
+    words: tuple[str, Callable[[], str | None]],
     inspector: Inspector,
     explain: bool,
     listing: Listing,
 ) -> None:
     from unmask.inspection.explanation import ANIMATIONS
-    from unmask.report.page import write_report
+    from unmask.report.page import Summary, write_report
 
+    title, left_out = words
     page = write_report(
         folder,
         results,
         title=title,
         calibration=inspector.calibration,
         model=inspector.facts,
+        summary=lambda: Summary(left_out=left_out()),
         photo=inspector.photograph,
         files=(listing.seen, listing.skipped),
     )

@@ -14,7 +14,7 @@ import typer
 
 from unmask.cli import options as opt
 from unmask.cli.arguments import check_writable, load_dataset, needs_torch, settings_in
-from unmask.cli.console import note, progress_bars, shown
+from unmask.cli.console import note, out, progress_bars, shown
 from unmask.errors import SettingError
 
 Dataset = Annotated[Path, typer.Argument(help="A data set with a labelled test part.")]
@@ -85,7 +85,7 @@ def evaluate(
             inspector, split, report, eval_size=eval_size, include_seen=include_seen, progress=progress
         )
     for key, value in figures.items():
-        typer.echo(f"{key:26} {shown(value)}")
+        out(f"{key:26} {shown(value)}")
     if figures["n_left_out"] is None:
         note(
             f"Note: {model} does not say which images it was fitted on, so test images that are among them cannot be "
@@ -141,7 +141,7 @@ def bench(
             )
             grown = _measure_scaling(known, output / scaling.FOLDER, options) if with_scaling else []
         for line in (*summary.lines(rows, show_leaks=show_leaks), *summary.failures(grown)):
-            typer.echo(line)
+            out(line)
         written = page.write_page(output, rows, pictures=pictures, side_by_side=side_by_side)
     note(f"Page: {written}")
     if any(row.get("failed") for row in (*rows, *grown)):
@@ -157,9 +157,9 @@ def compare(first: First, second: Second, fail_on_regression: FailOnRegression =
         before, after = rows_of(first), rows_of(second)
         found, lost = comparison.compare(before, after), comparison.lost(before, after)
     for difference in found:
-        typer.echo(difference.sentence())
+        out(difference.sentence())
     for line in lost:
-        typer.echo(f"LOST: {line}")
+        out(f"LOST: {line}")
     if fail_on_regression and (lost or any(one.significant and one.mean < 0 for one in found)):
         raise typer.Exit(1)
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    Context = typer.Context
+else:
+    Context = typer.Context.__base__  # of click, or of the copy of it inside typer: that is what a command is given
 
 Source = Annotated[Path, typer.Argument(help="A folder of good images, or a data set (MVTec AD, VisA, CSV, ...).")]
 Model = Annotated[Path, typer.Argument(help="A model file written by: unmask fit, or unmask export.")]

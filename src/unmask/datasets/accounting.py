@@ -38,12 +38,12 @@ def account(tree: Tree, inventory: Inventory) -> tuple[int, tuple[SkippedFile, .
 
 
 def defect_warnings(skipped: Iterable[SkippedFile]) -> tuple[str, ...]:
-    """Tell which folders were not learned from because of their names."""
+    """Tell which folders were left out because of their names."""
     folders = Counter(one.path.parent.name for one in skipped if one.reason == Skip.DEFECTS)
     if not folders:
         return ()
     names = abbreviated((f"{name} ({count})" for name, count in folders.most_common()), 5)
-    return (f"images in folders named like defects are not learned from: {names}",)
+    return (f"images in folders named like defects are not taken for good ones: {names}",)
 
 
 def _used(inventory: Inventory) -> set[Path]:

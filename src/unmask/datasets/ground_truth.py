@@ -18,6 +18,7 @@ from unmask.types import Mask, Sample
 Sizes = Mapping[Path, tuple[int, int]]
 """(width, height) in pixels of each image and of each mask file."""
 
+FEW = 3  # as many masks may well be the same
 MOST = 0.5  # of an image: a mask that marks more is told
 
 
@@ -119,7 +120,7 @@ def _notes(masks: list[Contents]) -> Iterator[str]:
         unlike = ", unlike the others" if 2 * len(large) < total else ""
         lines = f"{len(large)} of {total} masks mark most of their image{unlike}: {listed(large)}"
         yield f"{lines}; if black is the defect there, invert them"
-    if total > 2 and masks[0].share and len({mask.digest for mask in masks}) == 1:
+    if total > FEW and masks[0].share and len({mask.digest for mask in masks}) == 1:
         yield f"all {total} masks mark the same pixels, as if one had been copied: {listed([masks[0].name])}"
     for remark in dict.fromkeys(remark for mask in masks for remark in mask.remarks):
         names = [mask.name for mask in masks if remark in mask.remarks]

@@ -21,6 +21,7 @@ VOID = (255, 65_535)  # "not decided" beside class numbers, as in Pascal VOC
 VOID_COLOUR = (224, 224, 192)  # the same in the colours of Pascal VOC
 NEAR = 16  # of 255: colours this close are one colour
 MOST_CLASSES = 32  # that are looked for in a file, so that one of many values takes no longer
+SPECKS = 0.001  # of the image: fewer pixels of the void's colour are chance
 NOISE = 0.05  # of the range: values this close to the background are noise
 
 
@@ -65,7 +66,7 @@ def _of_colours(colours: Shaped[np.ndarray, "h w 3"], *, lossy: bool) -> Marks:
     if brightest.min() <= NEAR:
         marks = _of_values(brightest, lossy=lossy)
         void = (colours == np.array(VOID_COLOUR)).all(axis=2)
-        return _without_void(marks, void) if void.any() else marks
+        return _without_void(marks, void) if void.mean() > SPECKS else marks
     distance = np.abs(colours.astype(np.int64) - _border_colour(colours)).max(axis=2)
     if distance.max() <= NEAR:  # a single colour that is not black
         return Marks(np.ones(distance.shape, bool))

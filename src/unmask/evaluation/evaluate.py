@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,7 +15,9 @@ from unmask.evaluation.dataset_metrics import DatasetMetrics
 from unmask.evaluation.progress import Progress, silent, tracked
 from unmask.evaluation.selection import Selection, select
 from unmask.imaging import accounting
+from unmask.imaging.writing import written_whole
 from unmask.inspection.inspector import Inspector
+from unmask.inspection.options import checked_options
 from unmask.report.page import Summary, write_report
 from unmask.types import AnomalyResult, Sample, Split
 
@@ -25,6 +26,7 @@ FORMAT, VERSION = "unmask-metrics", 1
 """Of `metrics.json`; the version rises when a name or a meaning changes."""
 
 
+@checked_options
 def evaluate(
     inspector: Inspector,
     split: Split | str | Path,
@@ -133,6 +135,5 @@ def _in_words(shares: dict[str, float]) -> str:
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from unmask.types import Skip, SkippedFile
 IMAGE_SUFFIXES = frozenset(
     (
         *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"),
-        *(".jp2", ".j2k", ".jpx", ".heic", ".heif", ".avif", ".jxl", ".pgm", ".ppm", ".pnm", ".tga"),
+        *(".jp2", ".j2k", ".jpx", ".heic", ".heif", ".avif", ".jxl", ".pbm", ".pgm", ".ppm", ".pnm", ".tga"),
     )
 )
 """A file with such a name is meant to be an image: if it is none, that is an error and not something to skip."""
@@ -36,7 +36,7 @@ SYSTEM_NAMES = {
 }
 BY_NAME = {name: reason for reason, names in SYSTEM_NAMES.items() for name in names}
 REPORT_FILES = frozenset({"index.html", "results.json"})
-TEXT = re.compile(rb"(?!GIF8|P[1-6f]\s)[\t\n\r -~]{%d}" % HEAD)  # no image begins with 32 letters but these
+TEXT = re.compile(rb"(?!GIF8|P[1-6f][\s#])[\t\n\r -~]{%d}" % HEAD)  # no image begins with 32 letters but these
 OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 REPORT_START = re.compile(rb'\s*\{\s*"format":\s*"unmask-(report|bench)"')
 

@@ -20,13 +20,15 @@ from unmask.errors import DependencyError, ModelFileError, SettingError
 from unmask.imaging.fingerprints import content_hash
 from unmask.imaging.images import Source, to_uint8
 from unmask.imaging.options import DEFAULTS
+from unmask.imaging.writing import failing_as
 from unmask.inspection import self_test
 from unmask.inspection.calibration import Calibration, images_needed
-from unmask.inspection.exported import SUFFIXES, ExportedBackend, open_graph
+from unmask.inspection.exported import SUFFIXES, UNSEALED, ExportedBackend, open_exported, seal
 from unmask.inspection.graphs import set_text, write_graph
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.loading import load
 from unmask.inspection.model_file import fingerprint
+from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import Reading, score_or_raise
 from unmask.inspection.sources import Sources, in_pages
 from unmask.inspection.torch_backend import detector_of, judged_by
@@ -61,6 +63,7 @@ class Exported(NamedTuple):
     differing: int
 
 
+@checked_options
 def export(
     model: str | Path,
     path: str | Path | None = None,
@@ -96,13 +99,15 @@ def export(
     target = _target(inspector, Path(model), path, to)
     good = _not_learned_from(inspector, in_pages(Sources(images), inspector.reading.options))
     anew = _may_be_calibrated(inspector, good, precision)
-    with tempfile.TemporaryDirectory(dir=_folder(target), prefix=".export-") as folder:
-        made = Path(folder) / target.name
+    with failing_as(target), tempfile.TemporaryDirectory(dir=_folder(target), prefix=".export-") as folder:
+        made = Path(folder) / f"export{target.suffix}"
         write_graph(detector_of(inspector.backend), made, to, precision)
         found, facts = _judged(inspector, made, good, anew, target)
         _refuse_differences(found, precision, accept)
-        facts["exported"] |= {"to": to, "precision": precision, "from": fingerprint(model)}
+        facts["exported"] |= {"to": to, "precision": precision, "from": fingerprint(model), "checksum": UNSEALED}
         set_text(made, json.dumps(facts))
+        seal(made)
+        open_exported(made)  # OpenVINO does not say that a disk is full
         for suffix in {target.suffix, ".bin" if to == "openvino" else target.suffix}:
             made.with_suffix(suffix).replace(target.with_suffix(suffix))
     return found
@@ -175,7 +180,7 @@ def _judged(
     inspector: Inspector, made: Path, good: Sequence[Source], anew: bool, target: Path
 ) -> tuple[Exported, dict[str, Any]]:
     """Calibrate a graph, compare it with its model, and gather what its file says about itself."""
-    backend, _ = open_graph(made)
+    backend = ExportedBackend(made)
     twin = _calibrated(inspector, backend, good if anew else [])
     found = _compared(inspector, twin, good, target)
     differing = found.differing if found.verdicts else None

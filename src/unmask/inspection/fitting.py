@@ -23,6 +23,7 @@ from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, rate_for
 from unmask.inspection.inspector import Inspector
+from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import Reading, score_or_raise
 from unmask.inspection.sources import Sources, in_pages
 from unmask.inspection.torch_backend import TorchBackend, import_path
@@ -79,6 +80,7 @@ class Good(NamedTuple):
         )
 
 
+@checked_options
 def fit(  # noqa: D417 - arguments that belong together share a line
     images: Any,
     *,
@@ -164,6 +166,8 @@ def _fitted(
 def _training(training: Training | None, seed: int, device: str) -> Training:
     if training is None:
         return Training(seed=seed, device=device)
+    if not isinstance(training, Training):
+        raise SettingError(f"training is a {type(training).__name__}; give unmask.training.trainer.Training(...)")
     if seed or device != "auto":
         raise SettingError("seed and device came beside training, which has its own; give them there")
     return training

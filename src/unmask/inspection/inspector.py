@@ -5,6 +5,7 @@ Nothing here imports torch: what computes is a backend, with torch or without it
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,9 @@ from unmask.errors import ImageError, SettingError
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
+from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import BATCH, Reading, Scored, score_images
-from unmask.inspection.sources import ImagePage, files_in, in_pages
+from unmask.inspection.sources import ImagePage, in_pages, several
 from unmask.types import AnomalyResult, ArrayPrediction, FailedImage, Frame, Step
 
 if TYPE_CHECKING:
@@ -95,20 +97,19 @@ class Inspector:
 
         return detector_of(self.backend)
 
+    @checked_options
     def inspect(self, image: Any, *, explain: bool = False) -> AnomalyResult:
         """Judge one image.
 
         Args:
-            image: a path, the bytes of a file, a Pillow image, a tensor (3, h, w), or an array (h, w), (h, w, 3) or
-                (h, w, 4) of uint8, uint16 or float in [0, 1]; docs/images.md tells how each is read.
+            image: a path, the bytes of a file, a file opened with mode "rb", a Pillow image, a tensor (3, h, w), or an
+                array (h, w), (h, w, 3) or (h, w, 4) of uint8, uint16 or float in [0, 1]; see docs/images.md.
             explain: also give the steps that led to the map (of tiles, of the one that scored highest).
 
         Raises:
             ImageError: it cannot be read, does not hold the region of interest, or its map is not finite.
             SettingError: the backend cannot explain.
         """
-        if isinstance(image, str | Path) and Path(image).is_dir():
-            raise ImageError(f"{image} is a folder; judge its images with inspect_many")
         results = list(self.inspect_many([image], explain=explain))
         if len(results) > 1:
             raise ImageError(f"the file holds {len(results)} pictures, each a result of its own; call inspect_many")
@@ -136,6 +137,7 @@ class Inspector:
         recursive: bool = True,
     ) -> Iterator[AnomalyResult | FailedImage]: ...
 
+    @checked_options
     def inspect_many(
         self,
         images: Iterable[Any],
@@ -158,13 +160,13 @@ class Inspector:
         Raises:
             ImageError: an image cannot be judged, and on_error is "raise".
             SettingError: batch_size or on_error is none of these, or the backend cannot explain.
-            DatasetError: a path came and nothing is there.
+            DatasetError: a path came and nothing is there, or what came is one image, or holds none.
         """
         if on_error not in ON_ERROR:
             raise SettingError(f"on_error={on_error!r} is unknown; give {' or '.join(ON_ERROR)}")
         if batch_size < 1:
             raise SettingError(f"batch_size={batch_size} is out of range; give 1 or more")
-        return self._judged(files_in(images, recursive=recursive), batch_size, on_error, explain)
+        return self._judged(several(images, recursive=recursive), batch_size, on_error, explain)
 
     def _judged(
         self, images: Iterable[Any], batch: int, on_error: str, explain: bool
@@ -226,4 +228,4 @@ class Inspector:
 def _path(source: Any) -> Path | None:
     if isinstance(source, ImagePage):
         source = source.file
-    return Path(source) if isinstance(source, str | Path) else None
+    return Path(os.fsdecode(source)) if isinstance(source, str | os.PathLike) else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import DependencyError, ModelFileError, SettingError
+from unmask.errors import DependencyError, ModelFileError, SettingError, UnmaskError
 from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.options import ImageOptions
 from unmask.imaging.tiling import Tiling
@@ -15,11 +17,15 @@ from unmask.inspection import model_file, self_test
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.exported import BACKENDS, SUFFIXES, open_exported
 from unmask.inspection.inspector import Backend, Inspector
+from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import Reading
 
 NAMES = ("auto", "torch", *BACKENDS)
+UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
+"""What a file of wrong values can lead to: wrong kinds, shapes, names, sizes."""
 
 
+@checked_options
 def load(
     path: str | Path,
     *,
@@ -96,17 +102,27 @@ def inspector_of(path: Path, facts: Mapping[str, Any], backend: Backend) -> Insp
         ModelFileError: a part is missing, or the self-test fails.
     """
     rest = dict(facts)
-    try:
+    with _readable(path):
         calibration = Calibration.from_dict(rest.pop("calibration"))
         tiling = Tiling.from_dict(rest.pop("tiling", None) or rest.pop("framing", {"size": rest["input"]["size"]}))
         test = rest.pop("self_test")
+        kept = rest.pop("intensity_range", None)
+        intensity = None if kept is None else IntensityRange(**kept)
+        reading = Reading(tiling, ImageOptions.from_dict(rest.pop("reading", {}), intensity))
+        self_test.check(path, backend.predict, tiling.size, test, calibration)
+    return Inspector(backend, calibration, reading, rest)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say of whatever a foreign or damaged file leads to that the file is the cause."""
+    try:
+        yield
     except KeyError as error:
         raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
-    kept = rest.pop("intensity_range", None)
-    intensity = None if kept is None else IntensityRange(**kept)
-    reading = Reading(tiling, ImageOptions.from_dict(rest.pop("reading", {}), intensity))
-    self_test.check(path, backend.predict, tiling.size, test, calibration)
-    return Inspector(backend, calibration, reading, rest)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ModelFileError(f"{path} cannot be opened ({reason}); copy it again or fit a new one") from error
 
 
 def _load_exported(path: Path, device: str, backend: str) -> Inspector:
@@ -120,14 +136,14 @@ def _beside(model: Path, device: str, backend: str) -> Inspector | None:
     """The export beside a model file; one that was asked for by name must be there."""
     for suffix, name in SUFFIXES.items():
         path = model.with_suffix(suffix)
-        if backend not in ("auto", name) or not path.is_file() or not model.is_file():
+        if backend not in ("auto", name) or not os.path.isfile(path) or not os.path.isfile(model):  # noqa: PTH113 - `Path` raises errors
             continue
         try:
             opened, facts = open_exported(path, device)
             is_its_own = facts["exported"]["from"] == model_file.fingerprint(model)
             if is_its_own and (backend != "auto" or _is_equal(facts["exported"])):
                 return inspector_of(path, facts, opened)
-        except (ModelFileError, DependencyError, SettingError):
+        except (UnmaskError, KeyError):
             if backend != "auto":
                 raise  # otherwise the model file itself can still be opened
     if backend != "auto":
@@ -148,13 +164,13 @@ def _load_with_torch(path: Path, device: str, detector: type | None) -> Inspecto
     try:
         import unmask.training  # noqa: F401 - it imports torch, which its settings must precede
         from unmask.inspection.torch_backend import TorchBackend, restored
-    except ModuleNotFoundError as error:
+    except (ImportError, OSError) as error:  # OSError: a library of torch's is broken
+        missing = isinstance(error, ModuleNotFoundError)
+        what = f"{error.name}, which is not installed" if missing else f"torch, which is broken here ({error})"  # type: ignore[union-attr]
         raise DependencyError(
-            f"{path} needs {error.name}, which is not installed; run: pip install 'unmask[train]', or where that is "
+            f"{path} needs {what}; run: pip install 'unmask[train]', or where that is "
             f"installed: unmask export {path}, and take the .onnx file"
         ) from error
-    try:
-        backend = TorchBackend(restored(path, facts, arrays, detector), device)
-    except KeyError as error:
-        raise ModelFileError(f"{path} lacks {error}; it is damaged: copy it again or fit a new one") from error
-    return inspector_of(path, facts, backend)
+    with _readable(path):
+        made = restored(path, facts, arrays, detector)
+    return inspector_of(path, facts, TorchBackend(made, device))

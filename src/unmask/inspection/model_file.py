@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from unmask.errors import ModelFileError, SettingError
 from unmask.imaging.listing import IMAGE_SUFFIXES
+from unmask.imaging.writing import written_whole
 
 FORMAT = 3
 """Raised when a file could not be understood by an older version any more."""
@@ -37,18 +37,12 @@ def write(path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, np.n
     from safetensors.numpy import save
 
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     arrays = {key: np.asarray(value, order="C") for key, value in tensors.items()}
     text = json.dumps({**facts, "format": FORMAT})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise ModelFileError(f"{path} is no regular file, so it is not replaced; give another place")
+    with written_whole(path, ModelFileError) as temporary:
         temporary.write_bytes(save(arrays, {KEY: text, CHECKSUM: _checksum(text, arrays)}))  # save_file hides it: 0600
-        temporary.replace(path)
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be written ({error.strerror}); give another place") from error
-    finally:
-        with suppress(OSError):  # it is gone already, or its folder is none
-            temporary.unlink()
 
 
 def check_model_name(path: Path) -> None:
@@ -95,11 +89,16 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Raises:
         ModelFileError: as `facts_of`.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     path = Path(path)
     header = _header(path)
-    facts, tensors = _checked(path, header[KEY]), load_file(path)
+    facts = _checked(path, header[KEY])
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); copy it again or fit a new one") from error
     if header.get(CHECKSUM) != _checksum(header[KEY], tensors):
         raise ModelFileError(f"{path} is damaged: its checksum differs; copy it again or fit a new one")
     return facts, tensors
@@ -108,12 +107,16 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _header(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    is_file = os.path.isfile(path)  # noqa: PTH113 - of a name that is too long, `Path` raises an error
+    if not is_file and os.path.lexists(path):
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ModelFileError(f"{path} is {kind}; give a file that unmask fit wrote")
+    if not is_file:
         raise ModelFileError(f"there is no model file {path}; make one with: unmask fit IMAGES -o {path}")
     try:
         with safe_open(path, framework="numpy") as file:
             header = dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged or no model file ({error}); copy it again or fit a new one") from error
     if KEY not in header:
         raise ModelFileError(f"{path} holds tensors but no unmask model; give a file written by unmask fit")
@@ -133,7 +136,7 @@ def _checked(path: Path, text: str) -> dict[str, Any]:
     try:
         facts = json.loads(text)
         number = int(facts["format"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise ModelFileError(f"the header of {path} cannot be read; copy the file again or fit a new one") from error
     if number > FORMAT:
         raise ModelFileError(f"{path} has format {number}, this version reads up to {FORMAT}; update unmask")

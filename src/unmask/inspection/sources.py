@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from unmask.imaging.listing import gather
 from unmask.imaging.options import ALL, ImageOptions
 
 GIVE = "give a folder, paths, Pillow images, arrays (h, w, 3) or tensors (3, h, w)"
+GIVE_ONE = "give a path, bytes, an open file, a Pillow image, an array (h, w, 3) or a tensor (3, h, w)"
+CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,8 @@ class Sources(Sequence[Source]):
     """
 
     def __init__(self, images: Any) -> None:
-        if isinstance(images, np.ndarray) and not _is_batch(images):
-            raise DatasetError(f"an array of shape {images.shape} is not a batch of images; give one of (n, h, w, 3)")
-        images = files_in(images)
-        if isinstance(images, Image.Image | bytes):
-            raise DatasetError(f"one {type(images).__name__} came where images were wanted; {GIVE}")
-        if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
-            if not hasattr(images, "__iter__"):
-                raise DatasetError(f"images of type {type(images).__name__} cannot be read; {GIVE}")
-            images = list(images)
-        self.images = images
+        images = several(images)
+        self.images = images if hasattr(images, "__len__") and hasattr(images, "__getitem__") else list(images)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -65,19 +61,34 @@ class Sources(Sequence[Source]):
         return (self[i] for i in range(len(self)))
 
 
-def files_in(images: Any, *, recursive: bool = True) -> Any:
-    """The image files of a folder, or the one file, where a path came; other images as they are.
+def several(images: Any, *, recursive: bool = True) -> Iterable[Any]:
+    """What was given as several images: the files of a folder, the one file, or images as they are.
 
     Args:
         images: what a user gave.
         recursive: whether images in folders inside the folder count.
 
     Raises:
-        DatasetError: there is no such file or folder.
+        DatasetError: there is no such file or folder, or what came is one image, or nothing that holds images.
     """
-    if not isinstance(images, str | Path):
-        return images
-    return list(gather([images], recursive=recursive).files)
+    if isinstance(images, str | os.PathLike):
+        return list(gather([Path(images)], recursive=recursive).files)
+    kind = type(images).__name__
+    if isinstance(images, np.ndarray) or _is_tensor(images):
+        shape = tuple(images.shape)
+        if not _is_batch(shape, first=not isinstance(images, np.ndarray)):
+            wanted = "(n, h, w, 3)" if isinstance(images, np.ndarray) else "(n, 3, h, w)"
+            raise DatasetError(f"an array of shape {shape} is not a batch of images; give one of {wanted}, or a list")
+    elif isinstance(images, Image.Image | bytes | bytearray | memoryview) or hasattr(images, "read"):
+        raise DatasetError(f"one {kind} came where images were wanted; {GIVE}")
+    elif isinstance(images, Mapping) or hasattr(images, "columns"):
+        raise DatasetError(f"a {kind} holds no images in an order; give its images as a list")
+    elif not hasattr(images, "__iter__"):
+        if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+            raise DatasetError(f"images of type {kind} cannot be read; {GIVE}")
+        return (images[i] for i in range(len(images))) if not isinstance(images, Sequence) else images
+    found: Iterable[Any] = images
+    return found
 
 
 def in_pages(images: Iterable[Any], options: ImageOptions) -> Iterator[Any]:
@@ -89,34 +100,86 @@ def in_pages(images: Iterable[Any], options: ImageOptions) -> Iterator[Any]:
 
 def _pages(image: Any) -> int:
     """The number of pictures in a file; 1 of one that cannot be read, whose decoding will say so."""
-    if not isinstance(image, str | Path | bytes):
+    if not isinstance(image, str | os.PathLike | bytes):
         return 1
     try:
-        return page_count(image)
+        return page_count(image if isinstance(image, bytes) else _file(os.fsdecode(image)))
     except ImageError:
         return 1
 
 
 def as_source(image: Any) -> Source:
-    """One image as `images.decode` takes it; a tensor (3, h, w) becomes an array (h, w, 3).
+    """One image as `images.decode` takes it.
+
+    A tensor (3, h, w) becomes an array (h, w, 3), and an open file its bytes, from its start where it has one.
 
     Raises:
         ImageError: it is of another kind. Pairs of an image and a label are refused: what is labelled may be a defect.
     """
-    if isinstance(image, str | Path | bytes | Image.Image | np.ndarray):
+    if isinstance(image, Image.Image | np.ndarray):
         return image
-    if isinstance(image, tuple | list | dict):
-        raise ImageError(f"an item is a {type(image).__name__} and not an image; give images alone, without labels")
-    if hasattr(image, "detach") and hasattr(image, "numpy"):
-        array: np.ndarray = image.detach().cpu().numpy()
-        if array.ndim == 3 and array.shape[0] not in (1, 3, 4):
-            raise ImageError(
-                f"a tensor of shape {tuple(array.shape)} is no image; give (3, h, w), or an array (h, w, 3)"
-            )
-        return array.transpose(1, 2, 0) if array.ndim == 3 else array
-    raise ImageError(f"an image of type {type(image).__name__} cannot be read; {GIVE}")
+    if isinstance(image, str | os.PathLike):
+        return _file(os.fsdecode(image))
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    kind = type(image).__name__
+    if isinstance(image, tuple | list | Mapping):
+        raise ImageError(f"an item is a {kind} and not an image; give images alone, without labels, and as arrays")
+    if _is_tensor(image):
+        return _array(image)
+    if callable(getattr(image, "read", None)):
+        return _content(image, kind)
+    raise ImageError(f"an image of type {kind} cannot be read; {GIVE_ONE}")
 
 
-def _is_batch(array: np.ndarray) -> bool:
+def _file(name: str) -> Path:
+    """The path of an image; what can be waited for without an end, such as a pipe, is not opened."""
+    try:
+        mode = os.stat(name).st_mode  # noqa: PTH116 - a path may hold what `Path` refuses
+    except (OSError, ValueError):
+        return Path(name)  # the decoder says what is wrong
+    if stat.S_ISDIR(mode):
+        raise ImageError(f"{name} is a folder; judge its images with inspect_many")
+    if not stat.S_ISREG(mode):
+        raise ImageError(f"{name} is a pipe or device, not a file; save the image to a file, or give its bytes")
+    return Path(name)
+
+
+def _content(file: Any, kind: str) -> bytes:
+    """What an open file holds; its position is afterwards where it was."""
+    try:
+        place = file.tell() if file.seekable() else None
+        if place is not None:
+            file.seek(0)
+        content = file.read()
+        if place is not None:
+            file.seek(place)
+    except Exception as error:  # it may be closed, not for reading, or no file at all
+        raise ImageError(f"a file of type {kind} cannot be read ({error}); {GIVE_ONE}") from error
+    if not isinstance(content, bytes | bytearray):
+        raise ImageError(f"a file of type {kind} gives {type(content).__name__}, not bytes; open it with mode 'rb'")
+    return bytes(content)
+
+
+def _is_tensor(image: Any) -> bool:
+    return hasattr(image, "detach") and hasattr(image, "numpy")
+
+
+def _array(image: Any) -> np.ndarray:
+    """A tensor (3, h, w) or (h, w), on whatever device, as an array (h, w, 3) or (h, w)."""
+    shape = tuple(image.shape)
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in CHANNELS):
+        raise ImageError(f"a tensor of shape {shape} is no image; give (3, h, w), or an array (h, w, 3)")
+    try:
+        plain = image.detach().cpu()
+        array: np.ndarray = (plain.float() if "bfloat16" in str(plain.dtype) else plain).numpy()
+    except Exception as error:  # sparse, quantised and meta tensors
+        raise ImageError(
+            f"a tensor of {image.dtype} cannot be read ({error}); give a dense one on any device"
+        ) from error
+    return array.transpose(1, 2, 0) if array.ndim == 3 else array
+
+
+def _is_batch(shape: tuple[int, ...], *, first: bool) -> bool:
     """(n, h, w, c), or (n, h, w) of grey images; a single image of three channels would be taken for n rows."""
-    return array.ndim == 4 or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4))
+    return len(shape) == 4 or (len(shape) == 3 and shape[0 if first else -1] not in CHANNELS)

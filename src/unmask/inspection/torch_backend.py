@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ class TorchBackend:
 
     def __init__(self, detector: Detector, device: str | None = None) -> None:
         self.detector = detector.eval() if device is None else detector.to(resolve_device(device)).eval()
+        self._process = os.getpid()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _process=os.getpid())
 
     @property
     def device(self) -> str:
@@ -40,7 +45,15 @@ class TorchBackend:
         return str(self.detector.device)
 
     def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> ArrayPrediction:
-        """Score squares, RGB in [0, 1]."""
+        """Score squares, RGB in [0, 1].
+
+        Raises:
+            SettingError: the detector is on a graphics card, and this process is a fork of the one that loaded it.
+        """
+        if self._process != os.getpid() and self.device != "cpu":
+            raise SettingError(
+                f"a model on {self.device} cannot be used after a fork; load it in each process, or start them by spawn"
+            )
         prediction = self.detector.predict(torch.from_numpy(squares))
         restored = None if prediction.restored is None else prediction.restored.cpu().numpy()
         return ArrayPrediction(prediction.maps.cpu().numpy(), prediction.scores.cpu().numpy(), restored)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from unmask.errors import UnmaskError
 from unmask.imaging.images import heat, overlay, to_uint8
+from unmask.imaging.writing import failing_as
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import animate
 from unmask.report.thumbnails import data_uri, outlined, shrunk, thumbnail
@@ -77,7 +78,8 @@ def card_of(
         (title, {caption: data_uri(to_uint8(thumbnail(one, STEP_THUMBNAIL)), 70) for caption, one in shown.items()})
         for title, shown in result.explanation
     )
-    animation = animate(fresh, index, result) if steps else None
+    with failing_as(fresh):
+        animation = animate(fresh, index, result) if steps else None
     return Card(_row(index, result), pictures, (w, h), steps, animation)
 
 

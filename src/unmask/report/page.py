@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from unmask.errors import UnmaskError
+from unmask.errors import UnmaskError, printable
 from unmask.imaging import accounting
 from unmask.imaging.images import HEAT_ANCHORS, decode
+from unmask.imaging.writing import failing_as, temporary_name
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, holds_animations
 from unmask.report.cards import Card, card_of, failed_card
@@ -37,16 +38,22 @@ class Summary(NamedTuple):
         metrics: names and values to print; None says "not measured".
         curves: to draw.
         groups: a name for each result, in order, that colours the score chart; opaque to the report.
+        left_out: what the report lacks, in one sentence; None = it is whole.
     """
 
     metrics: Mapping[str, float | int | str | None] = MappingProxyType({})
     curves: Sequence[Chart] = ()
     groups: Sequence[str] | None = None
+    left_out: str | None = None
 
 
 def original(result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
     """The photograph behind a result, decoded from its path; None where it has none."""
     return None if result.path is None else decode(result.path)
+
+
+Photograph = Callable[[AnomalyResult], Float[np.ndarray, "3 h w"] | None]
+"""Gives the image behind a result, RGB in [0, 1], or None."""
 
 
 def write_report(
@@ -57,7 +64,7 @@ def write_report(
     calibration: Calibration,
     model: Mapping[str, object],
     summary: Callable[[], Summary] | None = None,
-    photo: Callable[[AnomalyResult], Float[np.ndarray, "3 h w"] | None] = original,
+    photo: Photograph = original,
     files: tuple[int, Sequence[SkippedFile]] | None = None,
 ) -> Path:
     """Write index.html (one file, no network), results.json, and an animation an explained result.
@@ -83,29 +90,33 @@ def write_report(
     """
     folder = Path(folder).resolve()
     _check_replaceable(folder)
-    nearest = next(parent for parent in folder.parents if parent.exists())
-    fresh = nearest / f".{folder.name}.{os.getpid()}.new"
-    fresh.mkdir()
+    fresh = next(parent for parent in folder.parents if parent.exists()) / temporary_name()
+    with failing_as(folder):
+        fresh.mkdir()
     try:
-        cards = [
-            failed_card(index, one)
-            if isinstance(one, FailedImage)
-            else card_of(fresh, index, one, calibration, photo(one))
-            for index, one in enumerate(results)
-        ]
-        facts = _facts(title, calibration, model, files)
-        _write_files(fresh, cards, Summary() if summary is None else summary(), facts)
-        _swap(fresh, folder)
+        cards = [_card(fresh, index, one, calibration, photo) for index, one in enumerate(results)]
+        found, facts = (summary or Summary)(), _facts(title, calibration, model, files)
+        with failing_as(folder):
+            _write_files(fresh, cards, found, facts)
+            _swap(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder / "index.html"
+
+
+def _card(
+    folder: Path, index: int, one: AnomalyResult | FailedImage, calibration: Calibration, photo: Photograph
+) -> Card:
+    if isinstance(one, FailedImage):
+        return failed_card(index, one)
+    return card_of(folder, index, one, calibration, photo(one))
 
 
 def _facts(
     title: str, calibration: Calibration, model: Mapping[str, object], files: tuple[int, Sequence[SkippedFile]] | None
 ) -> dict[str, Any]:
     return {
-        "title": title,
+        "title": printable(title),
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "calibration": calibration.to_dict(),
         "model": {name: value for name, value in model.items() if name != "images"},  # those are hashes of each image
@@ -116,11 +127,10 @@ def _facts(
 def _write_files(folder: Path, cards: list[Card], summary: Summary, facts: dict[str, Any]) -> None:
     if not cards:
         raise UnmaskError("there are no results to report; inspect at least one image")
-    metrics, curves, groups = summary
-    _sort_in(cards, groups)
-    facts["metrics"] = dict(metrics)
+    _sort_in(cards, summary.groups)
+    facts |= {"metrics": dict(summary.metrics), "left_out": summary.left_out}
     _write_tables(folder, facts, [card.row for card in cards])
-    _write_page(folder / "index.html", facts, cards, curves)
+    _write_page(folder / "index.html", facts, cards, summary.curves)
 
 
 def _sort_in(cards: list[Card], groups: Sequence[str] | None) -> None:
@@ -155,7 +165,8 @@ def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]
             ("milliseconds", pa.float64()),
         ]
     )
-    parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "results.parquet")
+    texts = [{name: printable(one) if isinstance(one, str) else one for name, one in row.items()} for row in rows]
+    parquet.write_table(pa.Table.from_pylist(texts, schema), folder / "results.parquet")
 
 
 def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Sequence[Chart]) -> None:
@@ -166,6 +177,7 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
     )
     environment.filters["rate"] = lambda rate: f"{100 * rate:.4g} %"
     environment.filters["number"] = _shown
+    environment.filters["printable"] = printable
     failed = [card for card in cards if card.row["error"] is not None]
     ranked = sorted((card for card in cards if card.row["error"] is None), key=lambda card: -card.row["score"])
     scores = np.array([card.row["score"] for card in ranked])
@@ -186,7 +198,7 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
         accounted=_accounted(facts["files"]),
         heat_stops=["#{:02x}{:02x}{:02x}".format(*colour) for colour in HEAT_ANCHORS.tolist()],
     )
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(page)
 
 
@@ -217,6 +229,7 @@ def _short_names(rows: list[dict[str, Any]]) -> list[str]:
         for name, row in zip(names, rows, strict=True)
     ]
     return [name + page for name, page in zip(names, pages, strict=True)]
+    return [printable(name) for name in names]
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -238,9 +251,14 @@ def _is_report(path: Path) -> bool:
 
 def _swap(fresh: Path, folder: Path) -> None:
     """Put the fresh folder in place; a reader sees the old report or the new one."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    old = folder.with_name(temporary_name())
     if folder.exists():
         folder.replace(old)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh.replace(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh.replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, UInt8
 
 from unmask.errors import DatasetError, SettingError
 from unmask.imaging.images import encode_png
+from unmask.imaging.writing import failing_as
 from unmask.samples.fabric import FABRIC_DEFECTS, fabric
 from unmask.samples.part import PART_DEFECTS, part
 
@@ -76,20 +77,22 @@ def render(
     """
     _refuse_full(out)
     draw(kind, "good", size=size)  # a wrong setting stops here, before anything is written
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    with failing_as(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".unmask-", dir=out.parent))
     try:
         defects = KINDS[kind][1]
         plan = [("train", "train/good", "good", number) for number in range(n_train)]
         plan += [("good", "test/good", "good", number) for number in range(n_good)]
         plan += [("bad", f"test/{defects[n % len(defects)]}", defects[n % len(defects)], n) for n in range(n_bad)]
-        for role, folder, defect, number in plan:
-            image, mask = draw(kind, defect, seed=seed, role=role, number=number, size=size)
-            _put(draft / folder / f"{number:03d}.png", image)
-            if defect != "good":
-                _put(draft / "ground_truth" / defect / f"{number:03d}_mask.png", mask.astype(np.uint8) * np.uint8(255))
-        draft.chmod(0o755)  # mkdtemp made it private
-        draft.replace(out)
+        with failing_as(out):
+            for role, folder, defect, number in plan:
+                image, mask = draw(kind, defect, seed=seed, role=role, number=number, size=size)
+                _put(draft / folder / f"{number:03d}.png", image)
+                if defect != "good":
+                    _put(draft / "ground_truth" / defect / f"{number:03d}_mask.png", mask * np.uint8(255))
+            draft.chmod(0o755)  # mkdtemp made it private
+            draft.replace(out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

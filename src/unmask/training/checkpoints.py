@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from unmask.errors import ModelFileError, SettingError, UnmaskError
+from unmask.errors import ModelFileError, OutputError, SettingError, UnmaskError
+from unmask.imaging.writing import failing_as
 from unmask.training.devices import is_main_process
 
 SUFFIX = ".checkpoint"
@@ -53,11 +54,16 @@ class Checkpoints:
                 self._read(path, mapped=True)  # its identity alone comes into memory
 
     def save(self, stage: str, module: nn.Module, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> None:
-        """Write a stage's checkpoint after `step` steps that took `seconds`: whole, or not at all."""
+        """Write a stage's checkpoint after `step` steps that took `seconds`: whole, or not at all.
+
+        Raises:
+            OutputError: the disk is full.
+        """
         if self.folder is None:
             return
         path = self._path(stage)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with failing_as(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "identity": self.identity,
             "module": module.state_dict(),
@@ -65,8 +71,14 @@ class Checkpoints:
             "step": step,
             "seconds": seconds,
         }
-        torch.save(state, path.with_suffix(UNFINISHED))
-        path.with_suffix(UNFINISHED).replace(path)
+        try:
+            with failing_as(path):
+                torch.save(state, path.with_suffix(UNFINISHED))
+                path.with_suffix(UNFINISHED).replace(path)
+        except RuntimeError as error:  # how torch's own writer says that a disk is full
+            raise OutputError(f"{path} cannot be written ({str(error)[:100]}); make room on the disk") from error
+        finally:
+            path.with_suffix(UNFINISHED).unlink(missing_ok=True)
 
     def load(self, stage: str) -> dict[str, Any] | UnmaskError | None:
         """A stage's checkpoint, or what is wrong with it; None where the stage starts from the beginning."""

@@ -62,20 +62,39 @@ class Clock:
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that a step is never cut in two; a second one interrupts at once."""
+def interruptible() -> Iterator[Callable[[], int]]:
+    """Turn the first Ctrl-C into a flag, so that a step is never cut in two; a second one interrupts at once.
+
+    SIGTERM and SIGHUP are treated alike where the program handles them, as the command line does.
+
+    Yields:
+        A function that gives the number of the signal that came, or 0.
+    """
     signals: list[int] = []
+    before = {number: signal.getsignal(number) for number in _numbers()}
 
     def record(number: int, frame: object) -> None:
         signals.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     try:
-        before = signal.signal(signal.SIGINT, record)
+        for number in before:
+            signal.signal(number, record)
     except ValueError:  # only the main thread may: elsewhere Ctrl-C is left to it
-        yield lambda: False
+        yield lambda: 0
         return
     try:
-        yield lambda: bool(signals)
+        yield lambda: signals[0] if signals else 0
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
+
+
+def _numbers() -> list[int]:
+    """The signals that ask this program to end, and that it does not leave to the system."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [int(getattr(signal, name)) for name in names if hasattr(signal, name)]
+    return [number for number in numbers if callable(signal.getsignal(number))]

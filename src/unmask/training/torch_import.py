@@ -24,6 +24,9 @@ def import_torch() -> None:
     environment when it is loaded, and only then; so the setting is there for that moment, and no longer. A user's own
     GOMP_SPINCOUNT or OMP_WAIT_POLICY is left alone. Where torch was imported earlier, its threads stay as they are.
 
+    Forks: a child has none of its parent's threads, and torch waits for them for ever when it shares work out. So a
+    child of `os.fork` (also by multiprocessing or a web server that loads before it forks) computes with one thread.
+
     Memory: glibc's malloc returns freed memory to the system sooner if the program has only freed small blocks so far.
     After one of 32 MB it keeps up to 64 MB, and arrays of that size cost no page faults each time. This is malloc's own
     rule, not a setting of it; elsewhere than in glibc nothing comes of it.
@@ -36,4 +39,6 @@ def import_torch() -> None:
             os.environ.pop("GOMP_SPINCOUNT", None)
     import torch
 
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
     torch.empty(BLOCK, dtype=torch.uint8)

@@ -176,7 +176,7 @@ class Trainer:
                 fast_optimiser.step()
                 fast_optimiser.zero_grad()
                 self._after_step(now)
-        self._end(now, interrupted=math.isinf(position))
+        self._end(now, interrupted=math.isinf(position), number=interrupted())
 
     def _after_step(self, now: _Stage) -> None:
         """Count the step and report it; the observer and the checkpoint have their turn now and then."""
@@ -186,7 +186,7 @@ class Trainer:
         if now.clock.due(CHECKPOINT_SECONDS):
             self._save(now, now.clock.done)
 
-    def _end(self, now: _Stage, *, interrupted: bool) -> None:
+    def _end(self, now: _Stage, *, interrupted: bool, number: int) -> None:
         """Keep what was learned, and raise TrainingStopped after an interruption."""
         done, steps = now.clock.done, now.clock.steps
         self._save(now, done if interrupted else steps)
@@ -194,7 +194,9 @@ class Trainer:
             kept = "the same command with --resume goes on from there"
             lost = "no checkpoint folder was given, so nothing is kept"
             where = f"interrupted in {now.name} at step {done} of {steps}"
-            raise TrainingStopped(f"{where}; {kept if self.training.checkpoints else lost}")
+            stopped = TrainingStopped(f"{where}; {kept if self.training.checkpoints else lost}")
+            stopped.signal = number or stopped.signal  # another process may have been asked to end
+            raise stopped
         now.module.eval()
         self.training.progress(now.name, steps, steps, 0.0)
 

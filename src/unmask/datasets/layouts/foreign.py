@@ -9,6 +9,8 @@ from pathlib import Path
 from unmask.datasets.inventory import Inventory
 from unmask.datasets.layouts.annotations import folders_in
 from unmask.datasets.layouts.trees import Tree
+from unmask.datasets.manifests import COLUMNS, GOOD_LABEL, LABEL, PATH
+from unmask.datasets.tables import read_table
 from unmask.datasets.wording import placed
 from unmask.errors import DatasetError
 
@@ -17,16 +19,33 @@ def foreign(tree: Tree) -> Inventory | None:
     """YOLO, LabelMe, Pascal VOC, Supervisely, Label Studio, VIA and CVAT's own XML are not read.
 
     Raises:
-        DatasetError: the folder holds such annotations; the message says which and what to do.
+        DatasetError: the folder holds such annotations, or a table of labels, which is to be given in place of it; the
+            message says which and what to do.
     """
     root = tree.root
     if root.is_dir():
+        if table := _table(root):
+            raise DatasetError(
+                f"{placed(root)} holds a table of labels; give that file ({table.name}), or move it away"
+            )
         for kind, names, start in KINDS:
             if file := _first(root, names, start):
                 raise DatasetError(
                     f"{placed(root)}: {kind} annotations ({file.name}) are not read; export them as COCO or as mask "
                     "images, or sort the images into good/ and bad/"
                 )
+    return None
+
+
+def _table(root: Path) -> Path | None:
+    """Find a table with a column of images and one of labels."""
+    for file in islice(sorted(root.glob("*.[ct]sv")), 20):
+        try:
+            header = set(read_table(file, COLUMNS).header)
+        except DatasetError:
+            continue
+        if not header.isdisjoint(PATH) and not header.isdisjoint((*LABEL, *GOOD_LABEL)):
+            return file
     return None
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from unmask.datasets.inventory import Inventory
 from unmask.datasets.labels import BAD_WORDS, FAILED_WORDS, meaning, plain
 from unmask.datasets.masks import is_empty
+from unmask.datasets.wording import placed
+from unmask.errors import DatasetError
 from unmask.imaging.listing import Listing, walk
 from unmask.types import Sample
 
 # Words in the names of folders whose images nobody means to learn from as good ones.
 DEFECT_WORDS = (
-    BAD_WORDS
-    | FAILED_WORDS
+    (BAD_WORDS | FAILED_WORDS) - {"pos", "positive"}  # pos1 and pos2 are positions of a camera
     | frozenset(
         (
             *("fault", "faults", "rejects", "scratch", "scratches", "scratched", "crack", "cracks", "cracked", "dent"),
@@ -106,14 +107,25 @@ class Tree:
         return sorted(found, key=lambda one: (plain(one.name), one))
 
     def kinds(self, folders: Iterable[Path], inside: str = "") -> list[tuple[str, Path, Path]]:
-        """List (kind, its folder, image) for the images of <folder>/<kind>/, or of <folder>/<kind>/<inside>/."""
-        return [
-            (kind.name.strip(), kind, path)
-            for folder in folders
-            for kind in self.folders(folder)
-            if plain(kind.name) not in GROUND_TRUTH
-            for path in self.photographs(kind / inside)
-        ]
+        """List (kind, its folder, image) for the images of <folder>/<kind>/, or of <folder>/<kind>/<inside>/.
+
+        Raises:
+            DatasetError: a folder of good images lies in a folder of another kind.
+        """
+        found = []
+        for kind in (kind for folder in folders for kind in self.folders(folder)):
+            if plain(kind.name) in GROUND_TRUTH:
+                continue
+            good = is_good(kind.name)
+            images = self.photographs(kind / inside, good=good)
+            for path in images if not good else ():
+                if within := next((name for name in path.parent.relative_to(kind).parts if is_good(name)), None):
+                    raise DatasetError(
+                        f"{placed(kind)} would be a kind of defect, but a folder {within} lies in it; put folders of "
+                        f"kinds directly into {placed(kind.parent)}"
+                    )
+            found += [(kind.name.strip(), kind, path) for path in images]
+        return found
 
 
 def stem_of(path: Path) -> str:
