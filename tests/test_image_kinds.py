@@ -627,3 +627,22 @@ def test_long_names_are_shortened(tmp_path):
     place.mkdir(parents=True)
     (place / "c.png").write_bytes(b"no image")
     assert refused(place / "c.png", "not an image").startswith("...")
+
+
+def test_headers_that_claim_too_much_are_refused_at_once():
+    refused(raw_tiff(bytes(100), 7, 6, 800_000_000), "is not read")
+    refused(raw_tiff(bytes(100), 7, 6, 12, 60_000), "60000 bands of its size do not fit into memory", max_pixels=1000)
+
+
+def test_pages_in_a_circle_end():
+    content = bytearray(tiff_of_pages((G8, GREY), (G8, GREY)))
+    with tifffile.TiffFile(io.BytesIO(bytes(content))) as file:
+        first, last = file.pages[0].offset, file.pages[1]
+        end = last.offset + 2 + 12 * len(last.tags)
+    content[end : end + 4] = first.to_bytes(4, "little")
+    assert page_count(bytes(content)) == 2
+    same(bytes(content), G8, page=2)
+
+
+def test_a_file_without_pixels():
+    refused(b"P5 0 0 255\n", "holds no pixels")

@@ -10,7 +10,7 @@ import pytest
 import unmask
 from files import saved, tiff
 from tiny import PATCHCORE, SIZE, as_picture, planted, run_python, texture, write_textures
-from unmask.errors import ImageError, SettingError
+from unmask.errors import DatasetError, ImageError, SettingError
 from unmask.inspection.inspector import Inspector
 from unmask.types import FailedImage
 
@@ -22,12 +22,14 @@ def picture(number: int) -> np.ndarray:
     return np.asarray(as_picture(texture(number)))
 
 
-def write_stacks(folder: Path, n: int, pages: int = 3) -> list[Path]:
+def write_stacks(folder: Path, n: int, pages: int = 3, first: int = 0) -> list[Path]:
     """TIFF files of several pages, every one another texture."""
     folder.mkdir(parents=True)
     paths = [folder / f"{number:02d}.tif" for number in range(n)]
     for number, path in enumerate(paths):
-        path.write_bytes(tiff(np.stack([picture(pages * number + page) for page in range(pages)]), photometric="rgb"))
+        path.write_bytes(
+            tiff(np.stack([picture(first + pages * number + page) for page in range(pages)]), photometric="rgb")
+        )
     return paths
 
 
@@ -186,3 +188,14 @@ def test_a_defect_on_an_old_model_file_is_still_found(tmp_path: Path, inspector:
     assert old.reading == inspector.reading
     image = planted(texture(40))
     assert old.inspect(image).score == inspector.inspect(image).score > inspector.calibration.threshold
+
+
+def test_labels_belong_to_files(tmp_path: Path) -> None:
+    fitted = unmask.fit(write_stacks(tmp_path / "part/train/good", 10), page="all", **QUICK)
+    write_stacks(tmp_path / "part/test/good", 2, first=100)
+    write_stacks(tmp_path / "part/test/bad", 2, pages=2, first=200)
+    with pytest.raises(DatasetError, match=r"holds \d pictures where one has a label; choose it with --page 1"):
+        unmask.evaluate(fitted, tmp_path / "part")
+    fitted.save(tmp_path / "a.unmask")
+    figures = unmask.evaluate(unmask.load(tmp_path / "a.unmask", page=2), tmp_path / "part")
+    assert figures["n_test"] == 4

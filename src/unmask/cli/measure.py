@@ -70,13 +70,15 @@ def evaluate(
     eval_size: EvalSize = None,
     include_seen: IncludeSeen = False,
     recursive: opt.Recursive = True,
+    page: opt.Page = None,
+    max_pixels: opt.MaxPixels = None,
 ) -> None:
     """Measure a model on labelled test images, once, at the threshold it already has."""
     check_writable(report)
     from unmask import evaluate as evaluate_model
     from unmask import load
 
-    inspector = load(model)
+    inspector = load(model, page=page, max_pixels=max_pixels)
     split = load_dataset(dataset, inspector.facts["seed"], recursive=recursive)
     with progress_bars() as progress:
         figures = evaluate_model(

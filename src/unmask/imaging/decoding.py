@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,7 @@ from unmask.imaging.colour import deep_in_srgb
 from unmask.imaging.formats import HEAD, File, Kind, kind_of
 from unmask.imaging.jpeg import header_in, header_of, jpeg_values
 from unmask.imaging.jpeg2000 import deep_jpeg2000
+from unmask.imaging.opening import failing_as, kind_in, opening
 from unmask.imaging.options import ALL, DEFAULTS, ImageOptions
 from unmask.imaging.pillow import loaded, opened, orientation_of, upright
 from unmask.imaging.pixels import Pixels, plain
@@ -26,9 +24,6 @@ from unmask.imaging.tiff import orientation_of_page, tiff_pixels
 from unmask.imaging.tiff_pages import opened_tiff, pictures_of
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # of masks, as Pillow calls them
-READ = "PNG, JPEG, TIFF, BMP, WebP"  # the kinds that a message offers
-LONGEST_REASON, LONGEST_NAME = 120, 120
-QUOTED = re.compile(r"""b?(['"]).*?\1""")
 
 
 def file_pixels(source: str | Path | bytes, options: ImageOptions = DEFAULTS) -> Pixels:
@@ -38,8 +33,8 @@ def file_pixels(source: str | Path | bytes, options: ImageOptions = DEFAULTS) ->
         ImageError: the file is missing, foreign or damaged beyond reading; holds several pictures or bands and none is
             chosen; or has more than `options.max_pixels` (read from its header).
     """
-    with _opened(source) as (file, name):
-        kind = _kind(file, name)
+    with opening(source) as (file, name):
+        kind = kind_in(file, name)
         if kind.name == "TIFF":
             return _from_tiff(file, name, options)
         if kind.name == "JPEG":
@@ -69,8 +64,8 @@ def file_size(path: str | Path) -> tuple[int, int]:
     Raises:
         ImageError: the file is missing or no image.
     """
-    with _opened(path) as (file, name):
-        kind = _kind(file, name)
+    with opening(path) as (file, name):
+        kind = kind_in(file, name)
         if kind.name == "TIFF":
             with opened_tiff(file) as tiff:
                 page = pictures_of(tiff, name)[0].page
@@ -93,8 +88,8 @@ def page_count(source: str | Path | bytes) -> int:
     Raises:
         ImageError: the file is missing or no image.
     """
-    with _opened(source) as (file, name):
-        kind = _kind(file, name)
+    with opening(source) as (file, name):
+        kind = kind_in(file, name)
         if kind.name == "TIFF":
             with opened_tiff(file) as tiff:
                 return len(pictures_of(tiff, name))
@@ -106,7 +101,7 @@ def page_count(source: str | Path | bytes) -> int:
 def pillow_pixels(image: Image.Image, options: ImageOptions = DEFAULTS) -> Pixels:
     """Do what `file_pixels` does, for an open Pillow image, at the frame where it stands."""
     name = "the Pillow image"
-    with _failing_as(name):
+    with failing_as(name):
         check_size(image.width, image.height, name, options)
         values, notes = loaded(image)
         orientation = 1 if image.format == "TIFF" else orientation_of(image.info.get("exif"))
@@ -240,6 +235,10 @@ def _other(kind: Kind, file: File, name: str) -> Image.Image:
 def _page(count: int, name: str, options: ImageOptions) -> int:
     """The number, counted from 1, of the picture to take from a file of `count`."""
     if options.page is None or options.page == ALL:
+        if count > 1 and options.page == ALL:
+            raise ImageError(
+                f"{name}: holds {count} pictures where one has a label; choose it with --page 1, counted from 1"
+            )
         if count > 1:
             raise ImageError(
                 f"{name}: holds {count} pictures; choose one, counted from 1, with --page 1 (in Python, page=1), or "
@@ -249,43 +248,3 @@ def _page(count: int, name: str, options: ImageOptions) -> int:
     if int(options.page) > count:
         raise ImageError(f"{name}: holds {count} picture{'s' * (count > 1)}, wanted is page {options.page}")
     return int(options.page)
-
-
-# --- opening, and failing ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _opened(source: str | Path | bytes) -> Iterator[tuple[File, str]]:
-    name = f"the image of {len(source)} bytes" if isinstance(source, bytes) else shortened(str(source))
-    with _failing_as(name), io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
-        yield file, name
-
-
-def shortened(name: str) -> str:
-    """A path that fits into a message: its end, where it is long."""
-    return name if len(name) <= LONGEST_NAME else f"...{name[-LONGEST_NAME:]}"
-
-
-def _kind(file: File, name: str) -> Kind:
-    kind = kind_of(file.read(HEAD))
-    file.seek(0)
-    if kind is None:
-        raise ImageError(f"{name}: not an image of a known kind; give {READ}")
-    return kind
-
-
-@contextmanager
-def _failing_as(name: str) -> Iterator[None]:
-    """Turn whatever a parser raises on damaged bytes (it may be anything) into an ImageError of one line."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: has more pixels than Pillow opens of this kind; save it as PNG or TIFF") from error
-    except MemoryError as error:
-        raise ImageError(f"{name}: does not fit into memory; crop it, or save it in parts") from error
-    except Exception as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = " ".join(QUOTED.sub("...", reason).split())[:LONGEST_REASON]
-        raise ImageError(f"{name}: cannot be read ({reason or type(error).__name__}); check the file") from error

@@ -80,6 +80,8 @@ def planes(pixels: Pixels, intensity: IntensityRange | None = None) -> Float[np.
         ImageError: their range is unknown, or their shape is not that of an image.
     """
     values = np.atleast_3d(pixels.values)
+    if not values.size:
+        raise ImageError(f"{pixels.name}: holds no pixels; check the file")
     if values.dtype.kind != "u" or pixels.white is None or values.shape[2] == 4 or _is_scaled(pixels, intensity):
         return _planes(_unit(pixels, intensity), pixels.name)
     found = np.empty((3, *values.shape[:2]), np.float32)  # in one step, for large images are many bytes

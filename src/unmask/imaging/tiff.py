@@ -22,6 +22,7 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB = 0, 1, 2, 
 UNSPECIFIED, ON_BLACK, STRAIGHT = 0, 1, 2  # what an extra sample is; alpha, if it is not unspecified
 UNSIGNED = 1
 PROFILE = 34675
+MOST_BANDS = 16  # of an image that has as many pixels as are allowed
 JPEG_2000 = (33003, 33004, 33005, 34712)
 WITH_CODECS = {  # compressions that tifffile reads with the package imagecodecs
     1: "no",
@@ -86,8 +87,12 @@ def _check(page: Any, name: str, options: ImageOptions) -> int:
     samples, photometric = int(page.samplesperpixel), int(page.photometric if page.photometric is not None else -1)
     if page.axes not in ("YX", "YXS", "SYX") or int(page.imagedepth) > 1:
         raise ImageError(f"{name}: is a volume with the axes {page.axes}, which is not read; save its slices as images")
+    if samples * int(page.imagewidth) * int(page.imagelength) > MOST_BANDS * options.max_pixels:
+        raise ImageError(f"{name}: {samples} bands of its size do not fit into memory; save those that are wanted")
     if not isinstance(page.bitspersample, int):
         raise ImageError(f"{name}: its samples have different numbers of bits, which is not read; save it as 8 bit")
+    if page.bitspersample not in (*range(1, 17), 24, 32, 64):
+        raise _unread(page, name)
     if options.bands is not None:
         check_bands(samples, name, options)
         return samples
@@ -117,7 +122,9 @@ def check_bands(samples: int, name: str, options: ImageOptions) -> None:
 
 
 def _unread(page: Any, name: str) -> ImageError:
-    kind = f"{page.bitspersample}-bit TIFF of photometric {page.photometric}, compression {page.compression}"
+    codes = (page.bitspersample, page.photometric, page.compression)
+    bits, photometric, compression = (int(code) if isinstance(code, int) else "unknown" for code in codes)
+    kind = f"{bits}-bit TIFF of photometric {photometric}, compression {compression}"
     return ImageError(f"{name}: {kind} is not read; save it as grey or RGB without compression")
 
 

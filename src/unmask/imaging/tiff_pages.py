@@ -50,7 +50,8 @@ def pictures_of(tiff: Any, name: str) -> list[Picture]:
     Raises:
         ImageError: it is a camera's raw file, whose pages that can be shown are previews.
     """
-    pages = [page for top in tiff.pages for page in (top, *_pages_below(top))]
+    tops = [tiff.pages[number] for number in range(len(tiff.pages))]  # their number is known only without a circle
+    pages = [page for top in tops for page in (top, *_pages_below(top))]
     if any(_photometric(page) in (SENSOR, LINEAR_SENSOR) for page in pages):
         raise ImageError(f"{name}: is a camera's raw file (such as DNG), which is not read; develop it to TIFF or PNG")
     shown = [page for page in pages if not int(page.subfiletype) & (REDUCED | MASK)] or pages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +31,7 @@ from unmask.inspection.loading import load
 from unmask.inspection.model_file import fingerprint
 from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import Reading, score_or_raise
-from unmask.inspection.sources import Sources
+from unmask.inspection.sources import Sources, in_pages
 from unmask.inspection.torch_backend import detector_of, judged_by
 from unmask.types import ArrayPrediction
 
@@ -98,7 +98,7 @@ def export(
     _check(to, precision)
     inspector = load(model, backend="torch", device="cpu", detector=detector)
     target = _target(inspector, Path(model), path, to)
-    good = _not_learned_from(inspector, Sources(images))
+    good = _not_learned_from(inspector, in_pages(Sources(images), inspector.reading.options))
     anew = _may_be_calibrated(inspector, good, precision)
     with failing_as(target), tempfile.TemporaryDirectory(dir=_folder(target), prefix=".export-") as folder:
         made = Path(folder) / f"export{target.suffix}"
@@ -151,7 +151,7 @@ def _folder(target: Path) -> Path:
     return target.parent
 
 
-def _not_learned_from(inspector: Inspector, images: Sequence[Source]) -> list[Source]:
+def _not_learned_from(inspector: Inspector, images: Iterable[Any]) -> list[Any]:
     """Good images that may set a threshold: each content once, none that the model learned from."""
     images_of = inspector.facts.get("images", {})
     known = {*images_of.get("learned", []), *images_of.get("left_out", [])}
