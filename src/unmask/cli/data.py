@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from unmask.cli.arguments import check_can_be_read
 from unmask.cli.console import out
 
 
@@ -24,6 +25,7 @@ def data(
     """Show what a folder is recognised as, and count its images; nothing is changed."""
     from unmask.datasets import load, summary
 
+    check_can_be_read(path)
     counts = summary(load(path, seed=seed, groups=group))
     if as_json:
         out(json.dumps(counts))

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unmask.cli import options as opt
-from unmask.cli.arguments import check_writable, image_files, load_dataset, needs_torch, settings_in
+from unmask.cli.arguments import (
+    check_is_model_name,
+    check_writable,
+    image_files,
+    load_dataset,
+    needs_torch,
+    settings_in,
+)
 from unmask.cli.console import megabytes, note, progress_bars
 from unmask.errors import SettingError
 
@@ -47,6 +54,7 @@ def fit(
     """Learn from good images; write a model file."""
     if output.is_dir():
         raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
+    check_is_model_name(output)
     check_writable(output)
     reading = _reading({"resize": resize, "tile": tile, "overlap": overlap, "region": region}, intensity_range)
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}

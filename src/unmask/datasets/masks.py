@@ -63,7 +63,7 @@ def saturations(samples: Sequence[Sample], config: Path) -> tuple[Sample, ...]:
             value: (float(rule["saturation_threshold"]), bool(rule["relative_saturation"]))
             for value, rule in rules.items()
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(
             f"{config}: not MVTec LOCO's list of defects ({error!r}); restore the original file"
         ) from error

@@ -71,7 +71,7 @@ def _read(file: Path) -> Table | None:
         meta, train, test = content["meta"], content["train"], content["test"]
         fits = all({"image_path", "anomaly_class"} <= row.keys() for row in (*train, *test))
         prefix, good = str(meta.get("prefix") or file.stem), str(meta.get("normal_class") or "OK")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return Table(prefix, good, train, test) if train and fits else None
 
