@@ -46,9 +46,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["unmask", *map(str, arguments)])
         capsys.readouterr()
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as exit_:
+        with warnings.catch_warnings():
             warnings.simplefilter("default")
-            cli.main()
+            with pytest.raises(SystemExit) as exit_:
+                cli.main()
         return int(exit_.value.code or 0), *capsys.readouterr()
 
     return run

@@ -59,7 +59,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         version, rows = int(content.get("version", 1)), list(content["rows"])
         for row in rows:
             method_of(row)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(f"{file} is no file of results ({error}); give one that unmask bench wrote") from error
     if version > VERSION:
         raise DatasetError(f"{file} has version {version}, this unmask reads up to {VERSION}; update unmask")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ def load_dataset(source: Path, seed: int, groups: str | None = None, *, recursiv
     from unmask.datasets import load
     from unmask.imaging.accounting import sentence
 
+    check_can_be_read(source)
     split = load(source, seed=seed, groups=groups, recursive=recursive)
     counts = f"{len(split.normals)} good images to learn from, {len(split.held_out)} held out"
     note(f"{split.name}: {split.layout}; {counts}, {len(split.test)} to test on.")
@@ -39,6 +41,12 @@ def load_dataset(source: Path, seed: int, groups: str | None = None, *, recursiv
     for warning in split.warnings:
         note(f"Note: {warning}")
     return split
+
+
+def check_can_be_read(source: Path) -> None:
+    """Raise DatasetError for a pipe or a device, which would be waited for without an end."""
+    if os.path.exists(source) and not (source.is_file() or source.is_dir()):  # noqa: PTH110 - of odd names `Path` raises
+        raise DatasetError(f"{source} is a pipe or device; give a folder or a file")
 
 
 def image_files(given: list[Path], *, recursive: bool = True) -> Listing:
@@ -61,15 +69,18 @@ def check_writable(place: Path | None) -> None:
     """Raise SettingError where a file cannot be written: before hours of work, not after them."""
     if place is None:
         return
-    nearest = next(path for path in (place.resolve(), *place.resolve().parents) if path.exists())
-    folder = nearest if nearest.is_dir() else nearest.parent
     try:
+        nearest = next(path for path in (place.resolve(), *place.resolve().parents) if path.exists())
+        folder = nearest if nearest.is_dir() else nearest.parent
+        if nearest == place.resolve() and not (nearest.is_file() or nearest.is_dir()):
+            raise OSError(0, "it is a device or a pipe")
         if nearest.is_file() and nearest != place.resolve():
             raise NotADirectoryError(0, f"{nearest} is a file")
         with tempfile.TemporaryFile(dir=folder):
             pass  # permissions alone do not tell: a folder may be on a disk that is full or read-only
-    except OSError as error:
-        raise SettingError(f"{place} cannot be written ({error.strerror}); give another place") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        reason = getattr(error, "strerror", None) or "its links lead in a circle"
+        raise SettingError(f"{place} cannot be written ({reason}); give another place") from error
 
 
 def settings_in(settings: list[str] | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from unmask.cli import options as opt
+from unmask.cli.arguments import check_can_be_read
 from unmask.cli.console import out
 
 
@@ -27,6 +28,7 @@ def data(
     from unmask.datasets import load, summary
     from unmask.imaging.accounting import sentence
 
+    check_can_be_read(path)
     split = load(path, seed=seed, groups=group, recursive=recursive)
     counts = summary(split)
     if as_json:

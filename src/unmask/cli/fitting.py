@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unmask.cli import options as opt
-from unmask.cli.arguments import check_writable, image_files, load_dataset, needs_torch, settings_in
+from unmask.cli.arguments import (
+    check_writable,
+    image_files,
+    load_dataset,
+    needs_torch,
+    settings_in,
+)
 from unmask.cli.console import megabytes, note, progress_bars
 from unmask.errors import SettingError
 
