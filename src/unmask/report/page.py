@@ -91,12 +91,7 @@ def write_report(
     with failing_as(folder):
         fresh.mkdir()
     try:
-        cards = [
-            failed_card(index, one)
-            if isinstance(one, FailedImage)
-            else card_of(fresh, index, one, calibration, photo(one))
-            for index, one in enumerate(results)
-        ]
+        cards = [_card(fresh, index, one, calibration, photo) for index, one in enumerate(results)]
         found = Summary() if summary is None else summary()
         with failing_as(folder):
             _write_files(fresh, cards, found, _facts(title, calibration, model))
@@ -104,6 +99,14 @@ def write_report(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder / "index.html"
+
+
+def _card(
+    fresh: Path, index: int, one: AnomalyResult | FailedImage, calibration: Calibration, photo: Callable[..., Any]
+) -> Card:
+    if isinstance(one, FailedImage):
+        return failed_card(index, one)
+    return card_of(fresh, index, one, calibration, photo(one))
 
 
 def _facts(title: str, calibration: Calibration, model: Mapping[str, object]) -> dict[str, Any]:
