@@ -40,7 +40,7 @@ def write(path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, np.n
     arrays = {key: np.asarray(value, order="C") for key, value in tensors.items()}
     text = json.dumps({**facts, "format": FORMAT})
     if path.exists() and not path.is_file():
-        raise ModelFileError(f"{path} is no regular file, so it is not replaced; give another place")
+        raise ModelFileError(f"{path} cannot be written: it is no regular file; give another place")
     with written_whole(path, ModelFileError) as temporary:
         temporary.write_bytes(save(arrays, {KEY: text, CHECKSUM: _checksum(text, arrays)}))  # save_file hides it: 0600
 
