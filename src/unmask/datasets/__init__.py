@@ -59,7 +59,7 @@ def load(
     some are learned from and others held out: `groups` keeps them on one side.
 
     Args:
-        path: a data set's folder, or a CSV manifest, or a JSON file of Real-IAD.
+        path: a data set's folder, a CSV manifest, or a JSON file of Real-IAD, COCO or Datumaro.
         held_out_share: the share of the good training images to hold out, in (0, 1).
         seed: another seed holds out other images; the test set never depends on it.
         groups: a regular expression, searched in each good image's path relative to the training folder (with forward
