@@ -15,7 +15,9 @@ from unmask.cli.console import out
 
 
 def data(
-    path: Annotated[Path, typer.Argument(help="A data set's folder, a CSV manifest, or a JSON file of Real-IAD, COCO or Datumaro.")],
+    path: Annotated[
+        Path, typer.Argument(help="A data set's folder, a CSV manifest, or a JSON file of Real-IAD, COCO or Datumaro.")
+    ],
     seed: Annotated[int, typer.Option(help="Random seed: which good images are held out.")] = 0,
     group: Annotated[
         str | None,

@@ -170,11 +170,11 @@ class Detector(nn.Module):
         Raises:
             ModelFileError: the tensors are not those of this detector with these settings.
         """
-        expected = {key for key in self.state_dict() if not _is_frozen(key)}
-        if wrong := sorted(expected ^ set(tensors)):
+        own = {key: value for key, value in self.state_dict().items() if not _is_frozen(key)}
+        if wrong := sorted(set(own) ^ set(tensors)):
             raise ModelFileError(f"the file's tensors are not those of {self.name}: {', '.join(wrong[:3])}; fit again")
         for key, value in tensors.items():
-            self._check_shape(key, value)
+            self._check_shape(key, value, own[key])
         buffers = dict(self.named_buffers())
         for key, value in tensors.items():
             if key in buffers:
@@ -184,9 +184,8 @@ class Detector(nn.Module):
                 self.get_parameter(key).data.copy_(value)
         return self.eval()
 
-    def _check_shape(self, key: str, value: Tensor) -> None:
+    def _check_shape(self, key: str, value: Tensor, expected: Tensor) -> None:
         """Raise ModelFileError unless a tensor fits; of a buffer (n, c), n may differ, and of another any size."""
-        expected = self.state_dict()[key]
         is_buffer = key not in dict(self.named_parameters())
         grows = is_buffer and (expected.dim() != 2 or expected.shape[1] == value.shape[-1])
         if not grows and expected.shape != value.shape:
