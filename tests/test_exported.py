@@ -17,6 +17,7 @@ from tiny import FEATURES, FRE, FUSE, PATCHCORE, PIXELS, PROTOAD, SSM_FEATURES, 
 from unmask.errors import ModelFileError, SettingError
 from unmask.inspection import export as exporting
 from unmask.inspection.export import SLACK, export
+from unmask.inspection.exported import MARK, UNSEALED, seal
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
 
@@ -247,6 +248,12 @@ def test_changed_weights_fail_the_self_test(model: Path, tmp_path: Path) -> None
         if weights.data_type == onnx.TensorProto.FLOAT:
             weights.CopyFrom(numpy_helper.from_array(np.float32(1.2) * numpy_helper.to_array(weights), weights.name))
     onnx.save(graph, tmp_path / "a.onnx")
+    with pytest.raises(ModelFileError, match="its checksum differs"):
+        unmask.load(tmp_path / "a.onnx")
+    content = (tmp_path / "a.onnx").read_bytes()
+    at = content.index(MARK.encode())
+    (tmp_path / "a.onnx").write_bytes(content[:at] + UNSEALED.encode() + content[at + len(UNSEALED) :])
+    seal(tmp_path / "a.onnx")
     with pytest.raises(ModelFileError, match="self-test"):
         unmask.load(tmp_path / "a.onnx")
 

@@ -559,12 +559,17 @@ def test_kinds_are_told_by_content(kind, mode, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"hello", bytes(64), b"BM is how this text begins", b"PK\3\4" + bytes(40), b"%!PS-Adobe-3.0 EPSF-3.0\n"],
+    [b"hello", bytes(64), b"BM is how this text begins", b"PK\3\4" + bytes(40), b"%!PS-Adobe-3.0 EPSF-3.0\n"],
 )
 def test_what_is_no_image(content, tmp_path):
     (tmp_path / "a.png").write_bytes(content)
     assert not is_image(tmp_path / "a.png")
     refused(tmp_path / "a.png", "not an image of a known kind")
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "a.png").touch()
+    refused(tmp_path / "a.png", "is empty; copy it again")
 
 
 def test_kinds_that_need_more_or_are_not_read(monkeypatch):

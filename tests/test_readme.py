@@ -7,6 +7,7 @@ import runpy
 import shlex
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,14 @@ def _lines(command: str) -> list[str]:
 
 
 def _run(line: str) -> int:
-    from unmask.cli.app import app
+    from unmask.cli.app import main
 
-    return app(shlex.split(line)[1:], standalone_mode=False) or 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", shlex.split(line))
+        patch.setattr(warnings, "showwarning", warnings.showwarning)
+        with pytest.raises(SystemExit) as exit_:
+            main()
+    return int(exit_.value.code or 0)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from unmask import datasets, samples
-from unmask.errors import DatasetError, SettingError
+from unmask.errors import DatasetError, OutputError, SettingError
 
 DEFECTS = [(kind, defect) for kind, (_, defects) in samples.KINDS.items() for defect in defects]
 
@@ -63,7 +63,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(samples, "encode_png", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         samples.render("fabric", tmp_path / "fabric", size=64)
     assert list(tmp_path.iterdir()) == []
 

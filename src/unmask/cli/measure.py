@@ -129,18 +129,9 @@ def bench(
             known = methods.methods_of(detectors or [one.name for one in DETECTORS], preset, settings_in(settings))
             if side_by_side is not None:
                 galleries.two_of([method._asdict() for method in known], side_by_side, [])
-            options = {"max_minutes": max_minutes, "place": _place(on, jobs), "command": _command()}
-            rows = run_bench(
-                datasets,
-                known,
-                range(seeds),
-                output,
-                resume=resume,
-                show_leaks=show_leaks,
-                recursive=recursive,
-                on_row=_row_printer(),
-                **options,
-            )
+            options: dict[str, Any] = {"max_minutes": max_minutes, "place": _place(on, jobs), "command": _command()}
+            options |= {"resume": resume, "show_leaks": show_leaks, "recursive": recursive, "on_row": _row_printer()}
+            rows = run_bench(datasets, known, range(seeds), output, **options)
             grown = _measure_scaling(known, output / scaling.FOLDER, options) if with_scaling else []
         for line in (*summary.lines(rows, show_leaks=show_leaks), *summary.failures(grown)):
             out(line)

@@ -24,7 +24,7 @@ PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 SCAN, END, EXIF, PROFILE = 0xDA, 0xD9, 0xE1, 0xE2
 MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # others than escaped values and restart markers
 USUAL_HEADER = 1 << 16  # bytes that mostly hold all that comes before the data
-PADDING = 16  # bytes before the end marker that some cameras leave there; lost data leaves more
+PADDING = 16  # bytes of 0 or 255 before the end marker that some cameras leave there; lost data leaves others
 LOSS = re.compile("Corrupt JPEG data|Inconsistent progression|Invalid SOS")
 EXTRA = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 
@@ -109,7 +109,7 @@ def jpeg_values(content: bytes, header: Header, name: str) -> tuple[np.ndarray |
         if not is_cmyk:
             return values, _missing_scans(content, header)
     except ValueError as error:
-        damage = _damage(str(error))
+        damage = _damage(str(error), content)
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(content))
     image.load()
     return (image if is_cmyk else np.asarray(image.convert("RGB"))), damage or _missing_scans(content, header)
@@ -138,7 +138,7 @@ def _deep(content: bytes, header: Header, name: str) -> np.ndarray:
     return values
 
 
-def _damage(warning: str) -> str:
+def _damage(warning: str, content: bytes) -> str:
     """What a warning of libjpeg means for the picture: nothing where bytes are left over that no picture needs.
 
     Where the file just ends, Pillow knows whether that was too early; errors are its to raise, too.
@@ -146,9 +146,15 @@ def _damage(warning: str) -> str:
     extra = EXTRA.search(warning)
     if extra is not None:
         count, before = int(extra[1]), int(extra[2], 16)
-        if before > SCAN or before in SIZES or (before == END and count <= PADDING):
+        if before > SCAN or before in SIZES or (before == END and _is_padding(content, count)):
             return ""
     return "data of this JPEG is lost, so a part of the picture is garbled" if LOSS.match(warning) else ""
+
+
+def _is_padding(content: bytes, count: int) -> bool:
+    """Whether the bytes before the end marker hold nothing."""
+    end = content.rfind(bytes((0xFF, END)))
+    return count <= PADDING and not content[end - count : end].strip(b"\0\xff")
 
 
 def _missing_scans(content: bytes, header: Header) -> str:

@@ -41,8 +41,11 @@ def kind_in(file: File, name: str) -> Kind:
     Raises:
         ImageError: it is none of a known kind.
     """
-    kind = kind_of(file.read(HEAD))
+    start = file.read(HEAD)
     file.seek(0)
+    if not start:
+        raise ImageError(f"{name}: is empty; copy it again")
+    kind = kind_of(start)
     if kind is None:
         raise ImageError(f"{name}: not an image of a known kind; give {READ}")
     return kind

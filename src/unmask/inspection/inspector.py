@@ -141,7 +141,7 @@ class Inspector:
     @checked_options
     def inspect_many(
         self,
-        images: Iterable[Any],
+        images: Any,
         batch_size: int = BATCH,
         *,
         on_error: str = "raise",

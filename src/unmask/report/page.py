@@ -232,8 +232,7 @@ def _short_names(rows: list[dict[str, Any]]) -> list[str]:
         "" if row["page"] is None or name == row["name"] else f", page {row['page']}"
         for name, row in zip(names, rows, strict=True)
     ]
-    return [name + page for name, page in zip(names, pages, strict=True)]
-    return [printable(name) for name in names]
+    return [printable(name + page) for name, page in zip(names, pages, strict=True)]
 
 
 def _check_replaceable(folder: Path) -> None:
