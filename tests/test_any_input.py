@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 import unmask
-from tiny import PATCHCORE, write_dataset, write_textures
+from tiny import PATCHCORE, run_python, write_dataset, write_textures
 from unmask.cli import app as cli
 from unmask.errors import LONGEST
 from unmask.inspection.export import export
@@ -184,6 +184,15 @@ WORDS = [
     ["bench", "a", "-o", "b", "--jobs", "-1"],
     ["export", "a", "--to", "b"],
     ["unknown\n\x1b[31m"],
+    ["fit", "a", "-o", "a.unmask", "--max-pixels", "inf"],
+    ["fit", "a", "-o", "a.unmask", "--max-pixels", "nan"],
+    ["fit", "a", "-o", "a.unmask", "--tile", "9" * 30],
+    ["fit", "a", "-o", "a.unmask", "--intensity-range", "-1e308,1e308"],
+    ["fit", "a", "-o", "a.unmask", "--max-memory", "1" * 5000 + "GB"],
+    ["sample", "b", "--seed", "-1"],
+    ["demo", "b", "--seed", "-1"],
+    ["bench", "a", "-o", "b", "--seeds", "9" * 20],
+    ["inspect", "", "a"],
     ["info", "\udce9"],
 ]
 
@@ -199,3 +208,19 @@ def test_no_words_end_in_a_traceback(
     assert done.err.count("unmask: ") == (1 if done.code else 0), done.err
     assert all(len(line) <= LONGEST + 10 and line.isprintable() for line in done.err.splitlines())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("group", ["x{99999999999}", "(" * 20_000 + ")" * 20_000])
+def test_a_group_that_is_too_much_is_one_line(run: Run, things: Path, group: str) -> None:
+    done = run("data", str(things / "good"), "--group", group)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_an_interruption_while_the_commands_are_imported_is_one_line() -> None:
+    script = (
+        "import builtins, sys\nimport unmask.__main__ as entry\nreal = builtins.__import__\n"
+        "def stop(name, *rest, **more):\n    if name == 'typer': raise KeyboardInterrupt\n"
+        "    return real(name, *rest, **more)\nbuiltins.__import__ = stop\nentry.main()"
+    )
+    done = run_python("-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "unmask: interrupted\n")

@@ -13,7 +13,7 @@ import torch
 
 import unmask
 from tiny import PATCHCORE, as_picture, planted, texture, write_textures
-from unmask.errors import DatasetError, ImageError, SettingError, UnmaskError
+from unmask.errors import DatasetError, ImageError, ModelFileError, SettingError, UnmaskError
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
 
@@ -184,7 +184,11 @@ NO_IMAGES: dict[str, Any] = {
     "dict": {"a.png": 1},
     "array of one image": np.zeros((8, 8, 3), np.uint8),
     "array of one grey image": np.zeros((8, 8), np.uint8),
+    "array of one image, channels first": np.zeros((3, 8, 8), np.uint8),
     "tensor of one image": torch.zeros(3, 8, 8),
+    "tensor of one image, channels last": torch.zeros(8, 8, 3),
+    "batch of channels last in a tensor": torch.zeros(2, 8, 8, 3),
+    "empty path": "",
     "Pillow image": as_picture(texture(0)),
     "bytes": b"abc",
     "bytearray": bytearray(b"abc"),
@@ -284,3 +288,24 @@ def test_a_wrong_option_of_load_is_one_line(wrong: dict[str, Any]) -> None:
 def test_numbers_of_numpy_are_numbers(paths: list[Path], inspector: Inspector) -> None:
     assert len(list(inspector.inspect_many(paths[:3], np.int64(2)))) == 3  # type: ignore[call-overload]
     unmask.fit(paths, detector="patchcore", settings=PATCHCORE, seed=np.int64(1), false_alarm_rate=np.float32(0.4))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", [None, 5, b"x", "a\0b", "a" * 5000])
+def test_a_model_is_saved_to_a_path_or_refused(inspector: Inspector, tmp_path: Path, path: Any) -> None:
+    with pytest.raises(UnmaskError):
+        inspector.save(path if not isinstance(path, str) else f"{tmp_path}/{path}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_model_has_a_name(path: str) -> None:
+    with pytest.raises(ModelFileError, match="give a file such as"):
+        unmask.load(path)
+
+
+def test_a_nested_tensor_is_no_image(inspector: Inspector) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nested = torch.nested.nested_tensor([torch.zeros(3)])
+    with pytest.raises(ImageError, match="without one shape"):
+        inspector.inspect(nested)

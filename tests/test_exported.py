@@ -16,7 +16,8 @@ import unmask
 from tiny import FEATURES, FRE, FUSE, PATCHCORE, PIXELS, PROTOAD, SSM_FEATURES, run_python, write_textures
 from unmask.errors import ModelFileError, SettingError
 from unmask.inspection import export as exporting
-from unmask.inspection.export import SLACK, export
+from unmask.inspection.export import export
+from unmask.inspection.export_comparison import SLACK
 from unmask.inspection.exported import MARK, UNSEALED, seal
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training

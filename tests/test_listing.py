@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from trees import put
+from unmask.datasets import load
 from unmask.errors import DatasetError
 from unmask.imaging import accounting, listing
 from unmask.types import Skip, SkippedFile
@@ -193,6 +194,8 @@ def test_what_cannot_be_opened_is_told(tmp_path, monkeypatch):
     names, reasons = found(tmp_path)
     assert names == ["a.png"]
     assert reasons == {"closed": Skip.UNREADABLE, "secret.dat": Skip.UNREADABLE}
+    with pytest.raises(DatasetError, match="2 files or folders cannot be opened: "):
+        load(tmp_path)
 
 
 def test_names_that_are_not_utf_8(tmp_path):

@@ -26,6 +26,7 @@ class Skip(StrEnum):
     LOOP = "link in a circle"
     TWICE = "the same file twice"
     COPY = "copy of another image"
+    BLANK = "shows nothing"
     SPECIAL = "special file"
     HIDDEN = "hidden"
     THUMBNAIL = "thumbnail"

@@ -117,6 +117,8 @@ def _run(words: list[str], signals: Signals) -> int | None:
 
     Typer's own way to run one would exit with 1 where a pipe is closed, which says that an image is anomalous.
     """
+    if "" in words:
+        fail("an empty argument came, such as a variable without a value; fill it in, or leave it out")
     try:
         with typer.main.get_command(app).make_context("unmask", words, obj=signals) as context:
             context.command.invoke(context)

@@ -23,7 +23,7 @@ from unmask.cli.console import megabytes, note, progress_bars
 from unmask.errors import SettingError
 
 if TYPE_CHECKING:
-    from unmask.inspection.export import Exported
+    from unmask.inspection.export_comparison import Exported
     from unmask.inspection.inspector import Inspector
     from unmask.training.trainer import Training
 
@@ -176,7 +176,10 @@ def _bytes(text: str | None) -> int | None:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MG])i?B?\s*", text, re.IGNORECASE)
     if found is None:
         raise SettingError(f"max-memory {text} is no amount of memory; give one such as 1GB or 800MB")
-    return int(float(found[1]) * {"M": 1e6, "G": 1e9}[found[2].upper()])
+    amount = float(found[1]) * {"M": 1e6, "G": 1e9}[found[2].upper()]
+    if not amount < 1e18:
+        raise SettingError("max-memory is more than any machine has; give an amount such as 1GB or 800MB")
+    return int(amount)
 
 
 # --- export -----------------------------------------------------------------------------------------------------------

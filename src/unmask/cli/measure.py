@@ -63,6 +63,9 @@ FailOnRegression = Annotated[
 ]
 
 
+MOST_SEEDS = 1000
+
+
 def evaluate(
     model: opt.Model,
     dataset: Dataset,
@@ -115,8 +118,8 @@ def bench(
     recursive: opt.Recursive = True,
 ) -> None:
     """Measure detectors on data sets by one protocol, and write tables and a page."""
-    if seeds < 1:
-        raise SettingError(f"seeds count from 1, got {seeds}")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise SettingError(f"seeds={seeds} is out of range; give 1 to {MOST_SEEDS}")
     check_writable(output)
     for path in datasets:
         check_can_be_read(path)

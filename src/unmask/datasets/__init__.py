@@ -27,13 +27,13 @@ from unmask.datasets.checks import check
 from unmask.datasets.contents import contents, fingerprint
 from unmask.datasets.copies import count_once
 from unmask.datasets.division import draw, group_warnings, grouped, names_of, with_test_normals
-from unmask.datasets.inventory import Inventory
+from unmask.datasets.inventory import Inventory, abbreviated
 from unmask.datasets.layouts import recognise
 from unmask.datasets.layouts.trees import Tree
 from unmask.datasets.masks import read_mask, read_masks
 from unmask.datasets.summary import summary
 from unmask.errors import DatasetError, SettingError
-from unmask.types import Split
+from unmask.types import Skip, Split
 
 __all__ = ["contents", "fingerprint", "load", "read_mask", "read_masks", "summary"]
 
@@ -90,6 +90,11 @@ def load(
 
 def _accounted(split: Split, tree: Tree, inventory: Inventory) -> Split:
     seen, skipped = account(tree, inventory)
+    if unreadable := [one.path for one in skipped if one.reason == Skip.UNREADABLE]:
+        raise DatasetError(
+            f"{len(unreadable)} files or folders cannot be opened: {abbreviated(unreadable, 3)}; allow it or "
+            "move them out of the data set"
+        )
     return replace(split, warnings=(*split.warnings, *defect_warnings(skipped)), seen=seen, skipped=skipped)
 
 

@@ -59,7 +59,7 @@ def grouped(inventory: Inventory, pattern: str | None) -> Inventory:
         return inventory
     try:
         expression = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise SettingError(
             f"groups: {pattern!r} is no regular expression ({error}); write one such as '^[^/]+'"
         ) from error

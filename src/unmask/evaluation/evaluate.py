@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from unmask.evaluation.selection import Selection, select
 from unmask.imaging import accounting
 from unmask.imaging.writing import written_whole
 from unmask.inspection.inspector import Inspector
+from unmask.inspection.notes import lines_of
 from unmask.inspection.options import checked_options
 from unmask.report.page import Summary, write_report
 from unmask.types import AnomalyResult, Sample, Split
@@ -114,11 +115,15 @@ def warn_of_fitted(selected: Selection) -> None:
 def _results(
     inspector: Inspector, samples: Sequence[Sample], metrics: DatasetMetrics, progress: Progress
 ) -> Iterator[AnomalyResult]:
-    """Inspect the samples, and measure each result on its way."""
+    """Inspect the samples, and measure each result on its way; at the end, warn of what their notes say."""
     results = inspector.inspect_many([sample.path for sample in samples])
+    notes: Counter[str] = Counter()
     for sample, result in zip(samples, tracked(results, len(samples), "measure", progress), strict=True):
         metrics.update(sample, result)
+        notes.update(result.notes)
         yield result
+    for line in lines_of(notes, len(samples)):
+        warnings.warn(line, stacklevel=2)
 
 
 def _summary(figures: dict[str, Any], metrics: DatasetMetrics) -> Summary:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unmask.types import Skip, SkippedFile
@@ -13,6 +13,7 @@ PLURALS = {
     Skip.BROKEN_LINK: "broken links",
     Skip.LOOP: "links in circles",
     Skip.COPY: "copies of other images",
+    Skip.BLANK: "that show nothing",
     Skip.SPECIAL: "special files",
     Skip.THUMBNAIL: "thumbnails",
     Skip.TRASH: "deleted files",
@@ -40,6 +41,18 @@ def listed(seen: int, skipped: Sequence[SkippedFile]) -> dict[str, Any]:
     """As `counts`, but "skipped" holds the "path" and "reason" of each file."""
     rows = [{"path": str(one.path), "reason": str(one.reason)} for one in skipped]
     return {"seen": seen, "used": seen - len(skipped), "skipped": rows}
+
+
+def without(counted: dict[str, Any], unused: Mapping[str, int]) -> dict[str, Any]:
+    """Counts in which files that were used turn out to count for nothing.
+
+    Args:
+        counted: what `counts` gave.
+        unused: how many, by reason.
+    """
+    more = {str(reason): number for reason, number in unused.items() if number}
+    reasons = Counter(counted["skipped"]) + Counter(more)
+    return {**counted, "used": counted["used"] - sum(more.values()), "skipped": dict(reasons.most_common())}
 
 
 def sentence(seen: int, skipped: Sequence[SkippedFile]) -> str:

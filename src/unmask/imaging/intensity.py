@@ -12,6 +12,7 @@ from jaxtyping import Float32
 from unmask.errors import ImageError, SettingError
 
 CAMERA_BITS = (8, 10, 12, 14)
+LARGEST = 1e30  # of a range, so that float32 holds its square
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class IntensityRange:
     given: bool = True
 
     def __post_init__(self) -> None:
-        if not -np.inf < self.low < self.high < np.inf:
-            raise SettingError(f"an intensity range of {self.low:g},{self.high:g} is empty; give LOW,HIGH: 0,4095")
+        if not -LARGEST < self.low < self.high < LARGEST:
+            raise SettingError(
+                f"an intensity range of {self.low:g},{self.high:g} is empty or too large; give LOW,HIGH: 0,4095"
+            )
 
     def scaled(self, pixels: np.ndarray, name: str) -> Float32[np.ndarray, "..."]:
         """Pixel values on the scale from 0 (`low`) to 1 (`high`).

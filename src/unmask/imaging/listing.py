@@ -105,7 +105,7 @@ def gather(given: Sequence[str | Path], *, recursive: bool = True) -> Listing:
     files: list[Path] = []
     skipped: dict[Path, SkippedFile] = {}
     for path in map(Path, given):
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 - of a name that is too long, `Path` raises an error
             raise DatasetError(f"there is no file or folder {path}; give image files or folders of them")
         listing = walk(path, recursive=recursive) if path.is_dir() else Listing((path,))
         files += listing.files

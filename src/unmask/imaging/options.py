@@ -60,7 +60,7 @@ class ImageOptions:
             None if intensity_range is None else IntensityRange(*intensity_range),
             None if bands is None else _bands(bands),
             int(page) if isinstance(page, str) and page.isdigit() else page,
-            MAX_PIXELS if max_pixels is None else int(max_pixels),
+            MAX_PIXELS if max_pixels is None else _count(max_pixels),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +76,8 @@ class ImageOptions:
 
 
 DEFAULTS = ImageOptions()
+MOST_PIXELS = 10**12
+"""The largest limit that can be given; no file holds more."""
 
 
 def _bands(bands: str | int | Sequence[int]) -> tuple[int, ...]:
@@ -84,3 +86,9 @@ def _bands(bands: str | int | Sequence[int]) -> tuple[int, ...]:
         return tuple(int(number) for number in numbers)
     except (TypeError, ValueError) as error:
         raise SettingError(f"bands={bands!r} cannot be read; give numbers counted from 1, such as 3,2,1") from error
+
+
+def _count(max_pixels: float) -> int:
+    if not 1 <= max_pixels <= MOST_PIXELS:
+        raise SettingError(f"max_pixels={max_pixels:g} is out of range; give a number of pixels such as 200e6")
+    return int(max_pixels)

@@ -24,7 +24,7 @@ from unmask.imaging.images import resize, resize_map
 from unmask.imaging.region import resized_mask
 
 RESIZES = ("squash", "fit", "crop")
-LEAST_TILE = 32
+LEAST_TILE, MOST_TILE = 32, 65_535
 OVERLAP = 0.25  # of neighbouring tiles, unless another is given
 BLANK = 0.5  # grey: what a detector sees outside a masked region, the same in every image
 Box = tuple[int, int, int, int]
@@ -59,6 +59,8 @@ class Tiling:
             raise SettingError(f"resize={self.resize} is unknown; give {', '.join(RESIZES[:-1])} or {RESIZES[-1]}")
         if self.tile is not None and self.tile < LEAST_TILE:
             raise SettingError(f"a tile of {self.tile} pixels is too small to show anything; give {LEAST_TILE} or more")
+        if self.tile is not None and self.tile > MOST_TILE:
+            raise SettingError(f"a tile of {self.tile} pixels is larger than any image; give {MOST_TILE} or less")
         if self.tile is not None and self.resize != "squash":
             raise SettingError(f"resize={self.resize} has no effect on tiles, which are square; give one of them")
         if self.tile is None and self.overlap != OVERLAP:

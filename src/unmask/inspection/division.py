@@ -14,6 +14,7 @@ from unmask.imaging.images import resize
 from unmask.inspection.looks import blank, warn_of_blank
 from unmask.inspection.scoring import Reading, name_of
 from unmask.inspection.training_images import Checked
+from unmask.types import Skip
 
 BURSTS = 2 / 3
 """Of the held-out images, the share that may show a scene which is learned from before names no longer divide."""
@@ -40,6 +41,11 @@ class Division(NamedTuple):
         """Numbers by the names of what they are for, as a model file keeps them; only roles that have images."""
         roles = {"learned": self.normals, "held_out": self.held_out, "left_out": self.left_out}
         return {role: numbers for role, numbers in roles.items() if numbers or role != "left_out"}
+
+    def unused(self, total: int, checked: Checked) -> dict[str, int]:
+        """How many of all images count for nothing, by reason."""
+        blanks = len(blank(checked.looks))
+        return {Skip.BLANK: blanks, Skip.COPY: total - blanks - len(self.normals) - len(self.held_out)}
 
 
 class Given(NamedTuple):

@@ -5,24 +5,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from jaxtyping import Float
-from PIL import Image, ImageFilter
+from typing import Any
 
 import unmask.training  # noqa: F401 - it imports torch, which its settings must precede
 from unmask.errors import DependencyError, ModelFileError, SettingError
 from unmask.imaging.fingerprints import content_hash
-from unmask.imaging.images import Source, to_uint8
-from unmask.imaging.options import DEFAULTS
+from unmask.imaging.images import Source
 from unmask.imaging.writing import failing_as
 from unmask.inspection import self_test
 from unmask.inspection.calibration import Calibration, images_needed
+from unmask.inspection.export_comparison import SLACK, Exported, compared
 from unmask.inspection.exported import SUFFIXES, UNSEALED, ExportedBackend, open_exported, seal
 from unmask.inspection.graphs import set_text, write_graph
 from unmask.inspection.held_out import score_held_out
@@ -30,38 +25,13 @@ from unmask.inspection.inspector import Inspector
 from unmask.inspection.loading import load
 from unmask.inspection.model_file import fingerprint
 from unmask.inspection.options import checked_options
-from unmask.inspection.scoring import Reading, score_or_raise
 from unmask.inspection.sources import Sources, in_pages
 from unmask.inspection.torch_backend import detector_of, judged_by
-from unmask.types import ArrayPrediction
 
 FORMATS = {name: suffix for suffix, name in SUFFIXES.items()}
 PRECISIONS = ("fp32", "fp16", "int8")
-SLACK = 1e-3
-"""How far scores and maps of an fp32 export may be from the model's: a share of the threshold or of themselves."""
 MOST_DIFFERING = 0.005
 """Share of verdicts that may differ from the model's."""
-COMPARED = 100  # images, each as it is and with `DISTURBED`
-
-
-class Exported(NamedTuple):
-    """What came of an export.
-
-    Attributes:
-        path: of the file.
-        difference: the largest between its scores and the model's, as a share of the threshold or of themselves.
-        map_difference: likewise of the maps.
-        calibrated_on: good images that its thresholds come from; 0 = they are the model's.
-        verdicts: that were compared: of those images, and of disturbed copies of them.
-        differing: verdicts that differ.
-    """
-
-    path: Path
-    difference: float
-    map_difference: float
-    calibrated_on: int
-    verdicts: int
-    differing: int
 
 
 @checked_options
@@ -167,6 +137,13 @@ def _not_learned_from(inspector: Inspector, images: Iterable[Any]) -> list[Any]:
 def _may_be_calibrated(inspector: Inspector, good: Sequence[Source], precision: str) -> bool:
     """Whether there are enough good images for thresholds of its own; only full precision can do without."""
     needed = images_needed(inspector.calibration.false_alarm_rate)
+    if "images" not in inspector.facts:
+        if precision != "fp32":
+            raise SettingError(
+                f"{precision} moves scores, and the model does not say which images it learned from, so none can set "
+                "thresholds; fit again, or export in fp32"
+            )
+        return False
     if len(good) < needed and precision != "fp32":
         raise SettingError(
             f"{precision} moves scores, so its thresholds need {needed} good images that were not learned from, got "
@@ -184,7 +161,7 @@ def _judged(
     """Calibrate a graph, compare it with its model, and gather what its file says about itself."""
     backend = ExportedBackend(made)
     twin = _calibrated(inspector, backend, good if anew else [])
-    found = _compared(inspector, twin, good, target)
+    found = compared(inspector, twin, good, target)
     differing = found.differing if found.verdicts else None
     facts = {
         **inspector.facts,
@@ -205,93 +182,15 @@ def _calibrated(inspector: Inspector, backend: ExportedBackend, good: Sequence[S
     return Inspector(backend, calibration, reading, inspector.facts)
 
 
-def _compared(original: Inspector, twin: Inspector, good: Sequence[Source], target: Path) -> Exported:
-    """Scores and maps of the built-in picture, and scores, maps and verdicts of good images and disturbed copies."""
-    square = self_test.picture(original.tiling.size)
-    a, b = original.backend.predict(square), twin.backend.predict(square)
-    scores, maps = _differences(original, a, b)
-    verdicts = differing = 0
-    plain = replace(original.reading, options=DEFAULTS)
-    for variant in _variants(original.reading, good[:COMPARED]):
-        one, other = _scored(original, plain, variant), _scored(twin, plain, variant)
-        more = _differences(original, one, other)
-        scores, maps = max(scores, more[0]), max(maps, more[1])
-        verdicts += 1
-        differing += _differ(_margin(original, one), _margin(twin, other))
-    calibrated_on = twin.calibration.n_held_out if twin.calibration is not original.calibration else 0
-    return Exported(target, scores, maps, calibrated_on, verdicts, differing)
-
-
-def _margin(inspector: Inspector, prediction: ArrayPrediction) -> float:
-    """How far a score lies above the threshold, as a share of it."""
-    threshold = inspector.calibration.threshold
-    return (float(prediction.scores[0]) - threshold) / max(abs(threshold), 1e-6)
-
-
-def _differ(a: float, b: float) -> bool:
-    """Whether two verdicts differ by more than rounding: one held-out score is the threshold itself."""
-    return (a > 0) != (b > 0) and max(abs(a), abs(b)) > SLACK
-
-
-def _scored(inspector: Inspector, reading: Reading, image: np.ndarray) -> ArrayPrediction:
-    (one,) = score_or_raise(inspector.backend.predict, reading, [image])
-    return ArrayPrediction(one.map[None], np.array([one.score]))
-
-
-def _differences(original: Inspector, a: ArrayPrediction, b: ArrayPrediction) -> tuple[float, float]:
-    calibration = original.calibration
-    return (
-        _difference(a.scores, b.scores, calibration.threshold),
-        _difference(a.maps, b.maps, calibration.pixel_threshold),
-    )
-
-
-def _difference(a: np.ndarray, b: np.ndarray, usual: float) -> float:
-    return float((np.abs(a - b) / np.maximum(np.abs(a), abs(usual))).max())
-
-
 def _refuse_differences(found: Exported, precision: str, accept: bool) -> None:
     if precision == "fp32" and max(found.difference, found.map_difference) > SLACK:
         raise ModelFileError(
             f"the exported scores differ by {found.difference:.2g} and the maps by {found.map_difference:.2g} of "
             f"themselves, fp32 allows {SLACK:g}; nothing was written: report this, and use the .unmask file"
         )
+    remedy = "export in fp32" if precision != "fp32" else "give the good images that the fit held out with --images"
     if found.differing > MOST_DIFFERING * found.verdicts and not accept:
         raise ModelFileError(
             f"{found.differing} of {found.verdicts} verdicts in {precision} differ from the model's, "
-            f"{MOST_DIFFERING:.1%} may; nothing was written: export in fp32, or accept them with --accept"
+            f"{MOST_DIFFERING:.1%} may; nothing was written: {remedy}, or accept them with --accept"
         )
-
-
-# --- disturbed copies spread the scores, so that verdicts near the threshold are compared too -------------------------
-
-
-def _variants(reading: Reading, good: Sequence[Source]) -> Iterator[Float[np.ndarray, "h w 3"]]:
-    for number, source in enumerate(good):
-        image = reading.decode(source)
-        yield image.transpose(1, 2, 0)
-        for disturb in DISTURBED:
-            yield disturb(image, np.random.default_rng(number)).transpose(1, 2, 0)
-
-
-def _moved_patch(image: np.ndarray, random: np.random.Generator, opacity: float = 0.4) -> np.ndarray:
-    """A patch of an eighth of the sides, laid thinly over another place: a faint defect."""
-    h, w = image.shape[1:]
-    ph, pw = max(1, h // 8), max(1, w // 8)
-    (y, x), (to_y, to_x) = ((random.integers(0, h - ph + 1), random.integers(0, w - pw + 1)) for _ in range(2))
-    changed = image.copy()
-    room = changed[:, to_y : to_y + ph, to_x : to_x + pw]
-    room += np.float32(opacity) * (image[:, y : y + ph, x : x + pw] - room)
-    return changed
-
-
-def _softened(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    blurred = Image.fromarray(to_uint8(image)).filter(ImageFilter.GaussianBlur(0.7))
-    return np.asarray(blurred, np.float32).transpose(2, 0, 1) / np.float32(255)
-
-
-def _brightened(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    return np.clip(image * np.float32(1.05), 0, 1)
-
-
-DISTURBED: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = (_moved_patch, _softened, _brightened)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from unmask.errors import DependencyError, ModelFileError, SettingError
+from unmask.errors import DependencyError, ImageError, ModelFileError, SettingError
 from unmask.types import ArrayPrediction, Step
 
 KEY = "unmask"
@@ -75,11 +75,14 @@ class ExportedBackend:
 
         Raises:
             ModelFileError: the graph cannot be computed.
+            ImageError: there is too little memory.
         """
         run = self._here().run
         try:
             return ArrayPrediction(**run(squares))
         except Exception as error:  # kinds of the runtimes have no common ancestor but this
+            if isinstance(error, MemoryError) or "allocat" in str(error) or "bad_alloc" in str(error):
+                raise ImageError("there is too little memory to judge; end other programs, or use tiles") from error
             raise ModelFileError(f"{self.path} cannot be computed ({_reason(error)}); export it again") from error
 
     def explain(self, square: Float[np.ndarray, "3 s s"]) -> Sequence[Step]:
@@ -232,7 +235,7 @@ def _open_onnx(path: Path, content: tuple[bytes, ...] | None, device: str) -> Op
     if PROVIDERS.get(chosen) not in there:
         raise SettingError(f"device={device} is not there for ONNX Runtime, which has {', '.join(there)}; give cpu")
     try:
-        source = str(path) if content is None else content[0]
+        source = _nameable(path) if content is None else content[0]
         session = onnxruntime.InferenceSession(source, session_options(), providers=[PROVIDERS[chosen]])
         text = session.get_modelmeta().custom_metadata_map.get(KEY, "")
     except Exception as error:  # its kinds have no common ancestor but this
@@ -245,12 +248,21 @@ def _open_onnx(path: Path, content: tuple[bytes, ...] | None, device: str) -> Op
     return Opened(chosen, text, run)
 
 
+def _nameable(path: Path) -> str | bytes:
+    """What ONNX Runtime opens: a path, or the content of a file whose name is not UTF-8."""
+    try:
+        path.as_posix().encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return str(path)
+
+
 def session_options() -> Any:
     """ONNX Runtime's options: a thread that waits for others soon sleeps, and leaves its core to other programs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its own lines would come beside ours
     options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
     return options
 

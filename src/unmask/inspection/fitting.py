@@ -162,7 +162,7 @@ def _fitted(
     facts |= {"n_normal": len(parts.normals), "n_held_out": len(held_out), "n_scenes": parts.n_scenes, "images": hashes}
     facts |= {"noise_added": checked.is_noise_free, "properties": checked.properties()}
     if good.files is not None:
-        facts["files"] = good.files
+        facts["files"] = accounting.without(good.files, parts.unused(len(good.images), checked))
     facts |= {"fit_seconds": round(time.monotonic() - start, 1), **_circumstances(made)}
     return Inspector(backend, calibration, reading, facts)
 

@@ -222,6 +222,7 @@ class Inspector:
             return None
         return self.reading.decode(result.path if result.page is None else ImagePage(result.path, result.page))
 
+    @checked_options
     def save(self, path: str | Path) -> None:
         """Write a model file, with a self-test in it.
 

@@ -69,6 +69,8 @@ def load(
 
 
 def _opened(path: Path, device: str, backend: str, detector: type | None) -> Inspector:
+    if not path.name:
+        raise ModelFileError("the path of the model is empty or a folder; give a file such as part.unmask")
     if backend not in NAMES:
         raise SettingError(f"backend={backend!r} is unknown; give {', '.join(NAMES[:-1])} or {NAMES[-1]}")
     if path.suffix in SUFFIXES:

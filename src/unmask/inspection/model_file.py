@@ -37,9 +37,11 @@ def write(path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, np.n
     from safetensors.numpy import save
 
     path = Path(path)
+    if "\0" in str(path):
+        raise ModelFileError("the path of the model holds a zero byte; give another place")
     arrays = {key: np.asarray(value, order="C") for key, value in tensors.items()}
     text = json.dumps({**facts, "format": FORMAT})
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not path.is_file():  # noqa: PTH110 - of a name that is too long, `Path` raises an error
         raise ModelFileError(f"{path} cannot be written: it is no regular file; give another place")
     with written_whole(path, ModelFileError) as temporary:
         temporary.write_bytes(save(arrays, {KEY: text, CHECKSUM: _checksum(text, arrays)}))  # save_file hides it: 0600

@@ -76,6 +76,8 @@ def several(images: Any, *, recursive: bool = True) -> Iterable[Any]:
     Raises:
         DatasetError: there is no such file or folder, or what came is one image, or nothing that holds images.
     """
+    if isinstance(images, str) and not images:
+        raise DatasetError(f"an empty path came; {GIVE}")
     if isinstance(images, str | os.PathLike):
         return list(gather([Path(images)], recursive=recursive).files)
     kind = type(images).__name__
@@ -166,13 +168,20 @@ def _content(file: Any, kind: str) -> bytes:
     return bytes(content)
 
 
+def _shape(tensor: Any) -> tuple[int, ...]:
+    try:
+        return tuple(tensor.shape)
+    except RuntimeError as error:  # of nested tensors
+        raise ImageError(f"a tensor without one shape is no image; {GIVE_ONE}") from error
+
+
 def _is_tensor(image: Any) -> bool:
     return hasattr(image, "detach") and hasattr(image, "numpy")
 
 
 def _array(image: Any) -> np.ndarray:
     """A tensor (3, h, w) or (h, w), on whatever device, as an array (h, w, 3) or (h, w)."""
-    shape = tuple(image.shape)
+    shape = _shape(image)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in CHANNELS):
         raise ImageError(f"a tensor of shape {shape} is no image; give (3, h, w), or an array (h, w, 3)")
     try:
@@ -186,5 +195,7 @@ def _array(image: Any) -> np.ndarray:
 
 
 def _is_batch(shape: tuple[int, ...], *, first: bool) -> bool:
-    """(n, h, w, c), or (n, h, w) of grey images; a single image of three channels would be taken for n rows."""
-    return len(shape) == 4 or (len(shape) == 3 and shape[0 if first else -1] not in CHANNELS)
+    """(n, h, w, c), or (n, h, w) of grey images; a single image, its axes in any order, would be taken for n rows."""
+    if len(shape) == 4:
+        return shape[1 if first else -1] in CHANNELS
+    return len(shape) == 3 and not {shape[0], shape[-1]} & set(CHANNELS)

@@ -49,6 +49,8 @@ def draw(
     """
     if kind not in KINDS:
         raise SettingError(f"no sample kind {kind!r}; there are {', '.join(KINDS)}")
+    if seed < 0:
+        raise SettingError(f"seed={seed} is out of range; samples take 0 or more")
     painter, defects = KINDS[kind]
     if defect not in ("good", *defects) or role not in ROLES or size < 64:
         wanted = f"a defect of good, {', '.join(defects)}, a role of {', '.join(ROLES)}, a size from 64"
@@ -76,7 +78,7 @@ def render(
         SettingError: there is no such kind, or the size is below 64.
     """
     _refuse_full(out)
-    draw(kind, "good", size=size)  # a wrong setting stops here, before anything is written
+    draw(kind, "good", seed=seed, size=size)  # a wrong setting stops here, before anything is written
     with failing_as(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".unmask-", dir=out.parent))

@@ -1,0 +1,129 @@
+"""An exported model beside its original: scores, maps and verdicts of good images and of disturbed copies of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageFilter
+
+from unmask.imaging.images import Source, to_uint8
+from unmask.imaging.options import DEFAULTS
+from unmask.inspection import self_test
+from unmask.inspection.inspector import Inspector
+from unmask.inspection.scoring import Reading, score_or_raise
+from unmask.types import ArrayPrediction
+
+SLACK = 1e-3
+"""How far scores and maps of an fp32 export may be from the model's: a share of the threshold or of themselves."""
+COMPARED = 100  # images, each as it is and with `DISTURBED`
+
+
+class Exported(NamedTuple):
+    """What came of an export.
+
+    Attributes:
+        path: of the file.
+        difference: the largest between its scores and the model's, as a share of the threshold or of themselves.
+        map_difference: likewise of the maps.
+        calibrated_on: good images that its thresholds come from; 0 = they are the model's.
+        verdicts: that were compared: of those images, and of disturbed copies of them.
+        differing: verdicts that differ.
+    """
+
+    path: Path
+    difference: float
+    map_difference: float
+    calibrated_on: int
+    verdicts: int
+    differing: int
+
+
+def compared(original: Inspector, twin: Inspector, good: Sequence[Source], target: Path) -> Exported:
+    """Compare the scores and maps of the built-in picture, and those and the verdicts of good images and copies.
+
+    Args:
+        original: the model.
+        twin: what its export became.
+        good: images.
+        target: the path that the export will have.
+    """
+    square = self_test.picture(original.tiling.size)
+    a, b = original.backend.predict(square), twin.backend.predict(square)
+    scores, maps = _differences(original, a, b)
+    verdicts = differing = 0
+    plain = replace(original.reading, options=DEFAULTS)
+    for variant in _variants(original.reading, good[:COMPARED]):
+        one, other = _scored(original, plain, variant), _scored(twin, plain, variant)
+        more = _differences(original, one, other)
+        scores, maps = max(scores, more[0]), max(maps, more[1])
+        verdicts += 1
+        differing += _differ(_margin(original, one), _margin(twin, other))
+    calibrated_on = twin.calibration.n_held_out if twin.calibration is not original.calibration else 0
+    return Exported(target, scores, maps, calibrated_on, verdicts, differing)
+
+
+def _margin(inspector: Inspector, prediction: ArrayPrediction) -> float:
+    """How far a score lies above the threshold, as a share of it."""
+    threshold = inspector.calibration.threshold
+    return (float(prediction.scores[0]) - threshold) / max(abs(threshold), 1e-6)
+
+
+def _differ(a: float, b: float) -> bool:
+    """Whether two verdicts differ by more than rounding: one held-out score is the threshold itself."""
+    return (a > 0) != (b > 0) and max(abs(a), abs(b)) > SLACK
+
+
+def _scored(inspector: Inspector, reading: Reading, image: np.ndarray) -> ArrayPrediction:
+    (one,) = score_or_raise(inspector.backend.predict, reading, [image])
+    return ArrayPrediction(one.map[None], np.array([one.score]))
+
+
+def _differences(original: Inspector, a: ArrayPrediction, b: ArrayPrediction) -> tuple[float, float]:
+    calibration = original.calibration
+    return (
+        _difference(a.scores, b.scores, calibration.threshold),
+        _difference(a.maps, b.maps, calibration.pixel_threshold),
+    )
+
+
+def _difference(a: np.ndarray, b: np.ndarray, usual: float) -> float:
+    return float((np.abs(a - b) / np.maximum(np.abs(a), abs(usual))).max())
+
+
+# --- disturbed copies spread the scores, so that verdicts near the threshold are compared too -------------------------
+
+
+def _variants(reading: Reading, good: Sequence[Source]) -> Iterator[Float[np.ndarray, "h w 3"]]:
+    for number, source in enumerate(good):
+        image = reading.decode(source)
+        yield image.transpose(1, 2, 0)
+        for disturb in DISTURBED:
+            yield disturb(image, np.random.default_rng(number)).transpose(1, 2, 0)
+
+
+def _moved_patch(image: np.ndarray, random: np.random.Generator, opacity: float = 0.4) -> np.ndarray:
+    """A patch of an eighth of the sides, laid thinly over another place: a faint defect."""
+    h, w = image.shape[1:]
+    ph, pw = max(1, h // 8), max(1, w // 8)
+    (y, x), (to_y, to_x) = ((random.integers(0, h - ph + 1), random.integers(0, w - pw + 1)) for _ in range(2))
+    changed = image.copy()
+    room = changed[:, to_y : to_y + ph, to_x : to_x + pw]
+    room += np.float32(opacity) * (image[:, y : y + ph, x : x + pw] - room)
+    return changed
+
+
+def _softened(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    blurred = Image.fromarray(to_uint8(image)).filter(ImageFilter.GaussianBlur(0.7))
+    return np.asarray(blurred, np.float32).transpose(2, 0, 1) / np.float32(255)
+
+
+def _brightened(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return np.clip(image * np.float32(1.05), 0, 1)
+
+
+DISTURBED: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = (_moved_patch, _softened, _brightened)
