@@ -432,6 +432,7 @@ def test_whole_jpegs_are_as_pillow_reads_them(content):
         (JPEG[:HALF] + bytes(300) + JPEG[HALF + 300 :], "garbled"),
         (JPEG[:HALF] + JPEG[HALF + 300 :], "garbled"),
         (JPEG[:HALF] + b"\xff\xd9", "garbled"),
+        (JPEG[:-2] + b"\x12\x34\x56" + JPEG[-2:], "garbled"),
         (RESTARTS[:HALF] + bytes(3000) + RESTARTS[HALF + 3000 :], "garbled"),
         (PROGRESSIVE[: scans(PROGRESSIVE)[3]] + b"\xff\xd9", "blurred"),
         (PROGRESSIVE[: scans(PROGRESSIVE)[-1]] + b"\xff\xd9", "blurred"),

@@ -26,6 +26,7 @@ MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # others than escaped valu
 USUAL_HEADER = 1 << 16  # bytes that mostly hold all that comes before the data
 PADDING = 16  # bytes of 0 or 255 before the end marker that some cameras leave there; lost data leaves others
 LOSS = re.compile("Corrupt JPEG data|Inconsistent progression|Invalid SOS")
+GARBLED = "data of this JPEG is lost, so a part of the picture is garbled"
 EXTRA = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 
 
@@ -107,7 +108,7 @@ def jpeg_values(content: bytes, header: Header, name: str) -> tuple[np.ndarray |
     try:
         values: np.ndarray = simplejpeg.decode_jpeg(content, "CMYK" if is_cmyk else "RGB", strict=True)
         if not is_cmyk:
-            return values, _missing_scans(content, header)
+            return values, _missing_scans(content, header) or (GARBLED if _is_complete_too_early(content) else "")
     except ValueError as error:
         damage = _damage(str(error), content)
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(content))
@@ -117,15 +118,23 @@ def jpeg_values(content: bytes, header: Header, name: str) -> tuple[np.ndarray |
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
     """The markers of a file in their order, up to its end, each with what belongs to it; compressed data is skipped."""
+    for marker, _, body in _markers(content):
+        if marker != END:
+            yield marker, body
+
+
+def _markers(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The markers of a file in their order, up to its end: each with where it begins and what belongs to it."""
     at = 2
     while found := MARKER.search(content, at):
         marker, at = found[1][0], found.end()
         if marker == END:
+            yield marker, found.start(), b""
             return
         if marker in (0x01, 0xD8):
             continue
         length = int.from_bytes(content[at : at + 2], "big")
-        yield marker, content[at + 2 : at + length]
+        yield marker, found.start(), content[at + 2 : at + length]
         at += length
 
 
@@ -148,13 +157,38 @@ def _damage(warning: str, content: bytes) -> str:
         count, before = int(extra[1]), int(extra[2], 16)
         if before > SCAN or before in SIZES or (before == END and _is_padding(content, count)):
             return ""
-    return "data of this JPEG is lost, so a part of the picture is garbled" if LOSS.match(warning) else ""
+    return GARBLED if LOSS.match(warning) else ""
 
 
 def _is_padding(content: bytes, count: int) -> bool:
     """Whether the bytes before the end marker hold nothing."""
-    end = content.rfind(bytes((0xFF, END)))
+    end = _end_of(content)
     return count <= PADDING and not content[end - count : end].strip(b"\0\xff")
+
+
+def _is_complete_too_early(content: bytes) -> bool:
+    """Whether the picture needs none of the last two bytes of its data: then some were overwritten before.
+
+    Each value has its own length in bits, so what follows overwritten data is read as other values, more or fewer of
+    them than there were. Where they are fewer, libjpeg warns; where they are more, the end of the data is not read.
+    """
+    import simplejpeg
+
+    end = _end_of(content)
+    data = content[:end]
+    data = data[: max(len(data.rstrip(b"\0\xff")), end - PADDING) - 2]
+    try:
+        simplejpeg.decode_jpeg(
+            data + content[end : end + 2], "GRAY", min_height=1, min_width=1, min_factor=8, strict=True
+        )
+    except ValueError:
+        return False
+    return True
+
+
+def _end_of(content: bytes) -> int:
+    """Where the end marker of the first picture in a file begins; the length of the file where it has none."""
+    return next((start for marker, start, _ in _markers(content) if marker == END), len(content))
 
 
 def _missing_scans(content: bytes, header: Header) -> str:
