@@ -98,6 +98,11 @@ def test_one_picture_is_refused_however_often_it_came(n: int) -> None:
     assert "show only one picture" in refused((saved * n)[: n + 2], DatasetError)
 
 
+def test_images_that_are_too_dark_to_be_told_apart_are_refused_for_that() -> None:
+    dark = [pixels(number) // 40 for number in range(20)]
+    assert "too dark to be told apart" in refused(dark, ImageError)
+
+
 def test_a_folder_of_copies_is_refused_for_what_it_is(tmp_path: Path) -> None:
     for value, kind, said in ((None, DatasetError, "show only one picture"), (0, ImageError, "no good image shows")):
         folder = tmp_path / str(value)

@@ -135,7 +135,8 @@ def _line(result: AnomalyResult | FailedImage) -> str:
     from unmask.types import FailedImage
 
     if isinstance(result, FailedImage):
-        return f"{'NOT JUDGED':10} {result.error}"
+        page = "" if result.page is None else f" (page {result.page})"
+        return f"{'NOT JUDGED':10} {result.error}{page}"
     page = "" if result.page is None else f", page {result.page}"
     verdict = "ANOMALOUS" if result.is_anomalous else "good"
     place = f"  at {result.regions[0].box}" if result.is_anomalous and result.regions else ""

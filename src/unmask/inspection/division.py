@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unmask.errors import DatasetError, ImageError
+from unmask.errors import DatasetError, ImageError, UnmaskError
 from unmask.imaging.fingerprints import are_equal_in_the_large, is_one_picture, scenes
 from unmask.imaging.images import resize
-from unmask.inspection.looks import blank, warn_of_blank
+from unmask.inspection.looks import DARK, blank, warn_of_blank
 from unmask.inspection.scoring import Reading, name_of
 from unmask.inspection.training_images import Checked
 from unmask.types import Skip
@@ -88,10 +88,7 @@ def divide(
     numbers = (*given.normals, *given.held_out) if isinstance(given, Given) else range(len(sources))
     kept = _once(checked, _shown(sources, checked, numbers))
     if len(kept) == 1 or _is_one_picture(sources, checked, kept, reading):
-        raise DatasetError(
-            "the good images show only one picture, however often it was copied, saved or taken: there is no variation "
-            "to learn from; give photographs of different good parts"
-        )
+        raise _without_variation([checked.looks[number].bright for number in kept])
     scene = _scenes(kept, checked)
     if not isinstance(given, Given):
         unit = scene if given is None else {number: scene[_first(kept, given, number)] for number in kept}
@@ -109,12 +106,25 @@ def divide(
     return _as_given(normals, held_out, scene)
 
 
+def _without_variation(brightest: Sequence[float]) -> UnmaskError:
+    """Why there is nothing to learn from: the light, or the images."""
+    if len(brightest) > 1 and max(brightest) < DARK:
+        used = f"they use {max(brightest):.1%} of the range"
+        return ImageError(
+            f"the good images are too dark to be told apart: {used}; give more light or an intensity range"
+        )
+    return DatasetError(
+        "the good images show only one picture, however often it was copied, saved or taken: there is no variation "
+        "to learn from; give photographs of different good parts"
+    )
+
+
 def _shown(sources: Sequence[Any], checked: Checked, numbers: Sequence[int]) -> list[int]:
     """The images that show anything; the others are warned of."""
     nothing = blank(checked.looks)
     if len(nothing) == len(sources):
         raise ImageError(
-            "no good image shows anything: all pixels of an image have one value, or all but a handful; "
+            "no good image shows anything: the pixels of each have one value, or next to one, but for a handful; "
             "check the images, or the intensity range"
         )
     if nothing:
