@@ -355,6 +355,24 @@ def test_bands_beside_colours_and_in_arrays():
     same(turned, np.rot90(BANDS, -1)[..., [2, 1, 0]], FULL, bands=(3, 2, 1))
 
 
+def test_codes_of_colours_are_no_bands():
+    picture = Image.fromarray(C8)
+    for mode, what in (("P", "numbers of a palette"), ("CMYK", "inks"), ("LAB", "Lab")):
+        content = saved(picture.convert(mode), "TIFF")
+        refused(content, f"its samples are {what}.*, not bands; read it without --bands", bands=(1,))
+    codes = tiff(C8, photometric="ycbcr")
+    refused(codes, "its samples are YCbCr, not bands", bands=(1,))
+
+
+def test_planes_of_one_sample_more():
+    stored = np.moveaxis(np.dstack([C8, G8]), -1, 0)
+    how = {"planarconfig": "separate", "extrasamples": [0]}
+    same(tiff(stored, **how, **RGB), C8)
+    same(tiff(stored, rowsperstrip=2, compression="zlib", **how, **RGB), C8)
+    more = np.moveaxis(np.dstack([C8, G8, G8]), -1, 0)
+    refused(tiff(more, photometric="separated", **how), "is not read; save it as grey or RGB")
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -420,6 +438,35 @@ def test_colour_profiles_are_applied_at_every_depth(name):
         same(content, wanted, tolerance=1.01 / 255)
     ramp = np.tile(np.arange(30_000, 31_000, dtype=np.uint16)[None, :, None], (2, 1, 3))
     assert len(np.unique(images.decode(tiff(ramp, iccprofile=PROFILES[name], **RGB)))) > 500, "the depth is kept"
+
+
+def test_colour_profiles_of_rarer_tiffs():
+    adobe = {"iccprofile": PROFILES["Adobe RGB"], **RGB}
+    wanted = np.round(images.decode(saved(C8, icc_profile=PROFILES["Adobe RGB"])) * 255).transpose(1, 2, 0)
+    opaque = np.dstack([C8, np.full_like(G8, 255)])
+    same(tiff(opaque, extrasamples=["assocalpha"], **adobe), wanted)
+    same(tiff(np.moveaxis(opaque, -1, 0), planarconfig="separate", extrasamples=[0], **adobe), wanted)
+    five = raw_tiff(packed(C8 // 8, 5), 7, 6, 5, 3, 2)
+    same(five, C8 // 8, 31)
+    floats = (C8 / 255).astype(np.float32)
+    chosen = ImageOptions(bands=(3, 2, 1))
+    for found, values in (
+        (images.pixels_of(tiff(floats, **adobe)), floats),
+        (images.pixels_of(tiff(C8, **adobe), chosen), C8[..., ::-1]),
+        (images.pixels_of(tiff(C16, **adobe), chosen), C16[..., ::-1]),
+    ):
+        assert np.array_equal(found.values, values)
+        assert found.notes == ("its colour profile cannot be applied, so its colours are taken for sRGB",)
+    assert images.pixels_of(tiff(floats, iccprofile=SRGB_PROFILES[0], **RGB)).notes == ()
+
+
+@pytest.mark.parametrize("compression", ["webp", "lerc", "jpeg2000"])
+def test_colour_profiles_of_tiffs_that_need_more_decoders(compression):
+    pytest.importorskip("imagecodecs")
+    smooth = np.dstack([np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))] * 3) // [1, 2, 3]
+    content = tiff(smooth.astype(np.uint8), compression=compression, iccprofile=PROFILES["Display P3"], **RGB)
+    wanted = images.decode(saved(smooth.astype(np.uint8), icc_profile=PROFILES["Display P3"]))
+    same(content, np.moveaxis(wanted, 0, -1), 1, tolerance=0.05)
 
 
 def test_the_profile_of_jpeg_2000_is_applied():
@@ -571,6 +618,96 @@ def test_damaged_pngs():
     refused(palette[: palette.index(b"IDAT") - 4] + chunk(b"IDAT", cut) + chunk(b"IEND", b""), "truncated")
 
 
+STRIPS = {
+    "strips": {"rowsperstrip": 2},
+    "tiles": {"tile": (16, 16)},
+    "deflated strips": {"rowsperstrip": 2, "compression": "zlib"},
+    "planes": {"rowsperstrip": 2, "planarconfig": "separate"},
+}
+
+
+def without_a_part(content, *, is_listed):
+    """A TIFF whose third strip or tile has no place, or whose last one is not even listed."""
+    content = bytearray(content)
+    with tifffile.TiffFile(io.BytesIO(bytes(content))) as file:
+        tags = file.pages[0].tags
+        for tag in (tags.get(code) for code in (273, 279, 324, 325)):
+            size = 0 if tag is None else {3: 2, 4: 4}[int(tag.dtype)]
+            if tag is not None and is_listed:
+                content[tag.valueoffset + 2 * size : tag.valueoffset + 3 * size] = bytes(size)
+            elif tag is not None:
+                content[tag.offset + 4 : tag.offset + 8] = struct.pack("<I", tag.count - 1)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("kind", STRIPS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_missing_strips_and_tiles_of_a_tiff_are_told(kind, dtype, is_listed, capfd):
+    array = noise(40, 36, 3, dtype=dtype)
+    content = tiff(np.moveaxis(array, -1, 0) if kind == "planes" else array, **RGB, **STRIPS[kind])
+    assert images.pixels_of(content).damage == ""
+    same(content, array, np.iinfo(dtype).max)
+    lost = without_a_part(content, is_listed=is_listed)
+    if kind == "deflated strips":
+        refused(lost, "strips or tiles of this TIFF are missing")
+    elif is_listed:
+        assert images.pixels_of(lost).damage.startswith("strips or tiles of this TIFF are missing")
+    else:
+        try:
+            assert "are missing" in images.pixels_of(lost).damage
+        except ImageError as error:
+            assert "cannot be read" in str(error)  # noqa: PT017 - both are right
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "jpeg", "tiff_adobe_deflate"])
+def test_a_compressed_tiff_that_is_cut_short_is_one_line(compression, capfd):
+    content = saved(SCENE.astype(np.uint8), "TIFF", compression=compression)
+    pixels = images.pixels_of(content)
+    assert (pixels.damage, pixels.values.shape) == ("", SCENE.shape)
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page = file.pages[0]
+        *_, start = page.dataoffsets
+        moved = bytearray(content + content[start:])  # the last strip lies at the end, and so can be cut
+        tag = page.tags[273]
+        struct.pack_into("<I", moved, tag.valueoffset + 4 * (tag.count - 1), len(content))
+        end = len(content) + page.databytecounts[-1]
+    assert np.array_equal(images.pixels_of(bytes(moved[:end])).values, pixels.values)
+    refused(bytes(moved[: end - 9]), "the file is truncated")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_lost_data_of_a_jpeg_in_a_tiff_is_told(mode):
+    picture = Image.fromarray(SCENE.astype(np.uint8)).convert(mode)
+    content = saved(picture, "TIFF", compression="jpeg")
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        start, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+        tag = file.pages[0].tags[279]
+    middle = start + count // 2
+    assert images.pixels_of(content).damage == ""
+    lost = content[:middle] + bytes(400) + content[middle + 400 :]
+    assert images.pixels_of(lost).damage == "data of a JPEG in this TIFF is lost, so a part of the picture is garbled"
+    if tag.count == 1:
+        shorter = bytearray(content)
+        struct.pack_into("<H" if int(tag.dtype) == 3 else "<I", shorter, tag.valueoffset, count - 2)
+        assert images.pixels_of(bytes(shorter)).damage == "", "only its end marker is missing"
+
+
+@pytest.mark.parametrize("how", [{}, {"bigtiff": True}, {"byteorder": ">"}])
+def test_a_tiff_that_ends_before_its_next_page(how):
+    content = tiff_of_pages((G16, GREY), (G16, GREY), **how)
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        second = file.pages[1].offset
+    assert images.pixels_of(content, ImageOptions(page=1)).damage == ""
+    cut = content[:second]
+    assert page_count(cut) == 1
+    found = images.pixels_of(cut)
+    assert np.array_equal(found.values, G16)
+    assert found.damage == "this TIFF ends before its next page, so at least one of its pictures is lost"
+
+
 # --- EXIF -------------------------------------------------------------------------------------------------------------
 
 WORD = b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHI4s", 274, 2, 4, b"abc\0") + bytes(4)
@@ -688,7 +825,7 @@ def test_compressions_that_need_more(monkeypatch):
         monkeypatch.setattr(tifffile.TiffPage, "asarray", lacking)
     content = raw_tiff(zlib.compress(C16.tobytes()), 7, 6, 16, 3, 2, compression=5)
     refused(content, r"16-bit TIFF with LZW compression needs more decoders; run: pip install 'unmask\[codecs\]'")
-    refused(raw_tiff(b"", 7, 6, 16, 3, 2, compression=34933), "compression 34933 is not read; save it as grey or RGB")
+    refused(raw_tiff(b"x", 7, 6, 16, 3, 2, compression=34933), "compression 34933 is not read; save it as grey or RGB")
 
 
 @pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "lerc", "jpeg2000"])

@@ -22,6 +22,7 @@ from unmask.imaging.pixels import Pixels, plain
 from unmask.imaging.png import DEEP, Png, deep_png, is_short, opened_png, png_of, png_size, with_key
 from unmask.imaging.pnm import pnm_of, pnm_values, starts_of
 from unmask.imaging.tiff import orientation_of_page, tiff_pixels
+from unmask.imaging.tiff_damage import damage_of
 from unmask.imaging.tiff_pages import opened_tiff, pictures_of
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # of masks, as Pillow calls them
@@ -145,7 +146,8 @@ def _from_tiff(file: File, name: str, options: ImageOptions) -> Pixels:
         pictures = pictures_of(tiff, name)
         picture = pictures[_page(len(pictures), name, options) - 1]
         check_size(int(picture.page.imagewidth), int(picture.page.imagelength), name, options)
-        return tiff_pixels(file, picture, name, options)
+        damage = damage_of(file, tiff, picture.page)
+        return tiff_pixels(file, picture, name, options)._replace(damage=damage)
 
 
 def _from_jpeg(content: bytes, name: str, options: ImageOptions) -> Pixels:

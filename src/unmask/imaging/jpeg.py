@@ -117,6 +117,20 @@ def jpeg_values(content: bytes, header: Header, name: str) -> tuple[np.ndarray |
     return (image if is_cmyk else np.asarray(image.convert("RGB"))), damage or _missing_scans(content, header)
 
 
+def is_garbled(content: bytes) -> bool:
+    """Whether data of a JPEG inside another file is lost; of those that simplejpeg does not read nothing is known."""
+    import simplejpeg
+
+    try:
+        header = header_of(content)
+        if header.bits == 8:
+            whole = content + bytes((0xFF, END))  # which some writers leave out there
+            simplejpeg.decode_jpeg(whole, "CMYK" if header.components == 4 else "GRAY", strict=True)
+    except ValueError as error:
+        return bool(_damage(str(error), content))
+    return False
+
+
 def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
     """The markers of a file in their order, up to its end, each with what belongs to it; compressed data is skipped."""
     at = 2

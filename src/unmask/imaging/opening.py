@@ -17,7 +17,8 @@ READ = "PNG, JPEG, TIFF, BMP, WebP"  # the kinds that a message offers
 LONGEST_REASON, LONGEST_NAME = 120, 120
 DAMAGED = "the data is damaged or cut short"
 CLEAR = re.compile(  # the reasons that say something to people
-    "truncated|its header is damaged|is not a number|lies above its white|JPEG-LS is not read", re.IGNORECASE
+    "truncated|its header is damaged|is not a number|lies above its white|JPEG-LS is not read|are missing",
+    re.IGNORECASE,
 )
 QUOTED = re.compile(r"""b?(['"]).*?\1""")  # what a parser quotes may be content of the file
 
