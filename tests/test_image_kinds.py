@@ -705,7 +705,7 @@ def test_a_tiff_that_ends_before_its_next_page(how):
     assert page_count(cut) == 1
     found = images.pixels_of(cut)
     assert np.array_equal(found.values, G16)
-    assert found.damage == "this TIFF ends before its next page, so at least one of its pictures is lost"
+    assert found.damage == "a further page of this TIFF cannot be read, so at least one of its pictures is lost"
 
 
 # --- EXIF -------------------------------------------------------------------------------------------------------------
@@ -783,6 +783,13 @@ def test_kinds_that_are_known_and_not_read(content, kind, tmp_path):
     (tmp_path / "a").write_bytes(content)
     assert is_image(tmp_path / "a")
     refused(tmp_path / "a", f"is a {kind} file, which is not read; save it as PNG or TIFF")
+
+
+def test_jpeg_2000_of_more_bands_than_colours_and_alpha():
+    content = bytearray(saved(C8, "JPEG2000"))
+    at = content.index(b"\xff\x51") + 38
+    content[at : at + 2] = b"\0\5"
+    refused(bytes(content), "holds 5 bands, which is not read in JPEG 2000; save it as TIFF")
 
 
 def test_kinds_told_by_less_usual_marks():

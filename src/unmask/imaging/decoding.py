@@ -14,7 +14,7 @@ from unmask.imaging.codecs import heif
 from unmask.imaging.colour import deep_in_srgb
 from unmask.imaging.formats import HEAD, File, Kind, kind_of
 from unmask.imaging.jpeg import header_in, header_of, jpeg_values
-from unmask.imaging.jpeg2000 import deep_jpeg2000, profile_in
+from unmask.imaging.jpeg2000 import FARTHEST, check_bands, deep_jpeg2000, profile_in
 from unmask.imaging.opening import failing_as, kind_in, opening
 from unmask.imaging.options import ALL, DEFAULTS, ImageOptions
 from unmask.imaging.pillow import GREY, loaded, opened, orientation_of, upright
@@ -253,6 +253,9 @@ def _other(kind: Kind, file: File, name: str) -> Image.Image:
         return image
     if kind.plugin is None:
         raise ImageError(f"{name}: is a {kind.name} file, which is not read; save it as PNG or TIFF")
+    if kind.name == "JPEG 2000":
+        check_bands(file.read(FARTHEST), name)
+        file.seek(0)
     return opened(kind, file)
 
 

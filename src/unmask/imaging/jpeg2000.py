@@ -11,6 +11,7 @@ from unmask.errors import ImageError
 from unmask.imaging.codecs import imagecodecs
 
 PROFILE = re.compile(rb"(.{4})colr[\x02\x03]..", re.DOTALL)  # the box colr, of a method that holds a profile
+MOST_BANDS = 4
 FARTHEST = 10_000  # bytes within which the boxes before the data begin
 SIZE = re.compile(
     rb"\xff\x51.{36}(..)(.)", re.DOTALL
@@ -44,6 +45,14 @@ def deep_jpeg2000(image: Image.Image, content: bytes, name: str) -> tuple[np.nda
     if values.ndim == 3 and values.shape[2] == 2:  # grey with alpha
         values = values[..., [0, 0, 0, 1]]
     return values, 2.0**bits - 1
+
+
+def check_bands(start: bytes, name: str) -> None:
+    """Raise ImageError for a file, of which the start is given, that holds more bands than Pillow reads."""
+    found = SIZE.search(start)
+    count = int.from_bytes(found[1], "big") if found else 0
+    if count > MOST_BANDS:
+        raise ImageError(f"{name}: holds {count} bands, which is not read in JPEG 2000; save it as TIFF")
 
 
 def profile_in(content: bytes) -> bytes:

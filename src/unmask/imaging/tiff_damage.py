@@ -14,7 +14,7 @@ from unmask.imaging.jpeg import is_garbled
 UNCOMPRESSED, JPEG = 1, 7
 MISSING = "strips or tiles of this TIFF are missing"
 GARBLED = "data of a JPEG in this TIFF is lost, so a part of the picture is garbled"
-CUT = "this TIFF ends before its next page, so at least one of its pictures is lost"
+CUT = "a further page of this TIFF cannot be read, so at least one of its pictures is lost"
 
 
 def damage_of(file: File, tiff: Any, page: Any) -> str:
