@@ -18,7 +18,9 @@ from unmask.errors import ImageError, SettingError
 from unmask.imaging import images
 from unmask.imaging.decoding import is_image, page_count
 from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.opening import failing_as
 from unmask.imaging.options import ImageOptions
+from unmask.imaging.pixels import Pixels
 
 RGB, GREY = {"photometric": "rgb"}, {"photometric": "minisblack"}
 FULL = 65535
@@ -150,6 +152,29 @@ def test_a_given_range_reads_every_kind_of_number(dtype):
         same(source, np.minimum(G8 // 2, 100), 100, intensity=IntensityRange(0, 100))
 
 
+@pytest.mark.parametrize(
+    ("array", "option"),
+    [
+        (np.linspace(30, 197, 42, dtype=np.float32).reshape(6, 7), " 0,255"),
+        (np.linspace(0, 2.5, 42).reshape(6, 7), " 0,3"),
+        (np.linspace(0, 900, 42).astype(np.int32).reshape(6, 7), " 0,1023"),
+        (np.linspace(-5, 70_000.5, 42).reshape(6, 7), "=-5,70001"),
+    ],
+)
+def test_the_range_that_is_offered_holds_the_values(array, option):
+    assert refused(array, "intensity range").endswith(f"such as --intensity-range{option}")
+    low, high = map(float, option[1:].split(","))
+    same(array, (array - low) / (high - low), 1, intensity=IntensityRange(low, high))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.int32])
+@pytest.mark.parametrize("shape", [(6, 7, 2), (6, 7, 5), (6, 7, 0), (1, 6, 7, 3), (6,)])
+def test_values_of_another_shape_are_no_image(dtype, shape):
+    for intensity in (None, IntensityRange(0, 100)):
+        with pytest.raises(ImageError, match="has the shape"):
+            images.planes(Pixels(np.zeros(shape, dtype), "it", 255.0), intensity)
+
+
 def test_signed_tiff_is_not_taken_for_unsigned():
     refused(tiff(G8.astype(np.int8), **GREY), "signed 8-bit")
     refused(tiff(G8.astype(np.int16) - 300, **GREY), "signed 16-bit")
@@ -168,6 +193,21 @@ def test_pgm_and_ppm_at_their_own_depth(white):
         same(words, array, white)
         refused(head + b"abc", "truncated")
     assert "secret" not in refused(b"P2 2 1 255\nsecret secret", "not a number")
+
+
+@pytest.mark.parametrize("gap", [b"", b"\n", b" \n\n"])
+def test_several_pictures_behind_each_other_in_pnm(gap):
+    bits = b"P4 7 6\n" + packed(G8 > 100, 1)
+    grey, colour = b"P5 7 6 255\n" + G8.tobytes(), b"P6 7 6 65535\n" + C16.astype(">u2").tobytes()
+    content = gap.join([grey, colour, bits, grey]) + b"\n"
+    assert page_count(content) == 4
+    refused(content, "holds 4 pictures; choose one")
+    for page, (array, full) in enumerate(((G8, 255), (C16, FULL), (G8 <= 100, 1), (G8, 255)), 1):
+        same(content, array, full, page=page)
+    refused(content[:-9], "truncated", page=4)
+    for one in (grey, colour, bits, grey + b"rubbish", b"P2 2 1 255\n3 4\nP2 2 1 255\n3 4"):
+        assert page_count(one) == 1
+        images.decode(one)
 
 
 # --- alpha ------------------------------------------------------------------------------------------------------------
@@ -302,8 +342,35 @@ def test_bands_beside_colours_and_in_arrays():
     same(BANDS, BANDS[..., [2, 1, 0]], FULL, bands=(3, 2, 1))
     same(saved(C8), C8[..., ::-1], bands=(3, 2, 1))
     refused(BANDS, "holds 8 bands, wanted: 9", bands=(9,))
+    for kind in ("PNG", "JPEG", "BMP", "TGA", "JPEG2000"):
+        refused(saved(G8, kind), "holds 1 band, wanted: 3,2,1", bands=(3, 2, 1))
+        assert np.ptp(images.decode(saved(G8, kind), ImageOptions(bands=(1,))), axis=0).max() == 0
+    both = Image.merge("LA", [Image.fromarray(b) for b in (G8, C8[..., 1])])
+    for source in (both, saved(both), png_of(C16[..., :2], 16)):
+        refused(source, "holds 2 bands, wanted: 3,2,1", bands=(3, 2, 1))
+    same(saved(both), C8[..., 1], bands=(2,))
+    same(both, G8, bands=(1,))
+    same(png_of(C16[..., :2], 16), C16[..., 1], FULL, bands=(2,))
     turned = tiff(BANDS, extrasamples=[0] * 7, planarconfig="contig", extratags=[(274, 3, 1, 6, True)], **GREY)
     same(turned, np.rot90(BANDS, -1)[..., [2, 1, 0]], FULL, bands=(3, 2, 1))
+
+
+def test_codes_of_colours_are_no_bands():
+    picture = Image.fromarray(C8)
+    for mode, what in (("P", "numbers of a palette"), ("CMYK", "inks"), ("LAB", "Lab")):
+        content = saved(picture.convert(mode), "TIFF")
+        refused(content, f"its samples are {what}.*, not bands; read it without --bands", bands=(1,))
+    codes = tiff(C8, photometric="ycbcr")
+    refused(codes, "its samples are YCbCr, not bands", bands=(1,))
+
+
+def test_planes_of_one_sample_more():
+    stored = np.moveaxis(np.dstack([C8, G8]), -1, 0)
+    how = {"planarconfig": "separate", "extrasamples": [0]}
+    same(tiff(stored, **how, **RGB), C8)
+    same(tiff(stored, rowsperstrip=2, compression="zlib", **how, **RGB), C8)
+    more = np.moveaxis(np.dstack([C8, G8, G8]), -1, 0)
+    refused(tiff(more, photometric="separated", **how), "is not read; save it as grey or RGB")
 
 
 @pytest.mark.parametrize(
@@ -371,6 +438,47 @@ def test_colour_profiles_are_applied_at_every_depth(name):
         same(content, wanted, tolerance=1.01 / 255)
     ramp = np.tile(np.arange(30_000, 31_000, dtype=np.uint16)[None, :, None], (2, 1, 3))
     assert len(np.unique(images.decode(tiff(ramp, iccprofile=PROFILES[name], **RGB)))) > 500, "the depth is kept"
+
+
+def test_colour_profiles_of_rarer_tiffs():
+    adobe = {"iccprofile": PROFILES["Adobe RGB"], **RGB}
+    wanted = np.round(images.decode(saved(C8, icc_profile=PROFILES["Adobe RGB"])) * 255).transpose(1, 2, 0)
+    opaque = np.dstack([C8, np.full_like(G8, 255)])
+    same(tiff(opaque, extrasamples=["assocalpha"], **adobe), wanted)
+    same(tiff(np.moveaxis(opaque, -1, 0), planarconfig="separate", extrasamples=[0], **adobe), wanted)
+    five = raw_tiff(packed(C8 // 8, 5), 7, 6, 5, 3, 2)
+    same(five, C8 // 8, 31)
+    floats = (C8 / 255).astype(np.float32)
+    chosen = ImageOptions(bands=(3, 2, 1))
+    for found, values in (
+        (images.pixels_of(tiff(floats, **adobe)), floats),
+        (images.pixels_of(tiff(C8, **adobe), chosen), C8[..., ::-1]),
+        (images.pixels_of(tiff(C16, **adobe), chosen), C16[..., ::-1]),
+    ):
+        assert np.array_equal(found.values, values)
+        assert found.notes == ("its colour profile cannot be applied, so its colours are taken for sRGB",)
+    assert images.pixels_of(tiff(floats, iccprofile=SRGB_PROFILES[0], **RGB)).notes == ()
+
+
+@pytest.mark.parametrize("compression", ["webp", "lerc", "jpeg2000"])
+def test_colour_profiles_of_tiffs_that_need_more_decoders(compression):
+    pytest.importorskip("imagecodecs")
+    smooth = np.dstack([np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))] * 3) // [1, 2, 3]
+    content = tiff(smooth.astype(np.uint8), compression=compression, iccprofile=PROFILES["Display P3"], **RGB)
+    wanted = images.decode(saved(smooth.astype(np.uint8), icc_profile=PROFILES["Display P3"]))
+    same(content, np.moveaxis(wanted, 0, -1), 1, tolerance=0.05)
+
+
+def test_the_profile_of_jpeg_2000_is_applied():
+    ordinary = saved(C8, "JPEG2000")
+    at = ordinary.index(b"colr") - 4
+    end = at + int.from_bytes(ordinary[at : at + 4])
+    box = b"colr\2\0\0" + PROFILES["Adobe RGB"]
+    box = struct.pack(">I", 4 + len(box)) + box
+    start = ordinary.index(b"jp2h") - 4
+    length = int.from_bytes(ordinary[start : start + 4]) + len(box) - (end - at)
+    content = ordinary[:start] + struct.pack(">I", length) + ordinary[start + 4 : at] + box + ordinary[end:]
+    same(content, np.round(images.decode(saved(C8, icc_profile=PROFILES["Adobe RGB"])) * 255).transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("content", SRGB_PROFILES)
@@ -511,6 +619,96 @@ def test_damaged_pngs():
     refused(palette[: palette.index(b"IDAT") - 4] + chunk(b"IDAT", cut) + chunk(b"IEND", b""), "truncated")
 
 
+STRIPS = {
+    "strips": {"rowsperstrip": 2},
+    "tiles": {"tile": (16, 16)},
+    "deflated strips": {"rowsperstrip": 2, "compression": "zlib"},
+    "planes": {"rowsperstrip": 2, "planarconfig": "separate"},
+}
+
+
+def without_a_part(content, *, is_listed):
+    """A TIFF whose third strip or tile has no place, or whose last one is not even listed."""
+    content = bytearray(content)
+    with tifffile.TiffFile(io.BytesIO(bytes(content))) as file:
+        tags = file.pages[0].tags
+        for tag in (tags.get(code) for code in (273, 279, 324, 325)):
+            size = 0 if tag is None else {3: 2, 4: 4}[int(tag.dtype)]
+            if tag is not None and is_listed:
+                content[tag.valueoffset + 2 * size : tag.valueoffset + 3 * size] = bytes(size)
+            elif tag is not None:
+                content[tag.offset + 4 : tag.offset + 8] = struct.pack("<I", tag.count - 1)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("kind", STRIPS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_missing_strips_and_tiles_of_a_tiff_are_told(kind, dtype, is_listed, capfd):
+    array = noise(40, 36, 3, dtype=dtype)
+    content = tiff(np.moveaxis(array, -1, 0) if kind == "planes" else array, **RGB, **STRIPS[kind])
+    assert images.pixels_of(content).damage == ""
+    same(content, array, np.iinfo(dtype).max)
+    lost = without_a_part(content, is_listed=is_listed)
+    if kind == "deflated strips":
+        refused(lost, "strips or tiles of this TIFF are missing")
+    elif is_listed:
+        assert images.pixels_of(lost).damage.startswith("strips or tiles of this TIFF are missing")
+    else:
+        try:
+            assert "are missing" in images.pixels_of(lost).damage
+        except ImageError as error:
+            assert "cannot be read" in str(error)  # noqa: PT017 - both are right
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "jpeg", "tiff_adobe_deflate"])
+def test_a_compressed_tiff_that_is_cut_short_is_one_line(compression, capfd):
+    content = saved(SCENE.astype(np.uint8), "TIFF", compression=compression)
+    pixels = images.pixels_of(content)
+    assert (pixels.damage, pixels.values.shape) == ("", SCENE.shape)
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page = file.pages[0]
+        *_, start = page.dataoffsets
+        moved = bytearray(content + content[start:])  # the last strip lies at the end, and so can be cut
+        tag = page.tags[273]
+        struct.pack_into("<I", moved, tag.valueoffset + 4 * (tag.count - 1), len(content))
+        end = len(content) + page.databytecounts[-1]
+    assert np.array_equal(images.pixels_of(bytes(moved[:end])).values, pixels.values)
+    refused(bytes(moved[: end - 9]), "the file is truncated")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_lost_data_of_a_jpeg_in_a_tiff_is_told(mode):
+    picture = Image.fromarray(SCENE.astype(np.uint8)).convert(mode)
+    content = saved(picture, "TIFF", compression="jpeg")
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        start, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+        tag = file.pages[0].tags[279]
+    middle = start + count // 2
+    assert images.pixels_of(content).damage == ""
+    lost = content[:middle] + bytes(400) + content[middle + 400 :]
+    assert images.pixels_of(lost).damage == "data of a JPEG in this TIFF is lost, so a part of the picture is garbled"
+    if tag.count == 1:
+        shorter = bytearray(content)
+        struct.pack_into("<H" if int(tag.dtype) == 3 else "<I", shorter, tag.valueoffset, count - 2)
+        assert images.pixels_of(bytes(shorter)).damage == "", "only its end marker is missing"
+
+
+@pytest.mark.parametrize("how", [{}, {"bigtiff": True}, {"byteorder": ">"}])
+def test_a_tiff_that_ends_before_its_next_page(how):
+    content = tiff_of_pages((G16, GREY), (G16, GREY), **how)
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        second = file.pages[1].offset
+    assert images.pixels_of(content, ImageOptions(page=1)).damage == ""
+    cut = content[:second]
+    assert page_count(cut) == 1
+    found = images.pixels_of(cut)
+    assert np.array_equal(found.values, G16)
+    assert found.damage == "a further page of this TIFF cannot be read, so at least one of its pictures is lost"
+
+
 # --- EXIF -------------------------------------------------------------------------------------------------------------
 
 WORD = b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHI4s", 274, 2, 4, b"abc\0") + bytes(4)
@@ -573,6 +771,54 @@ def test_an_empty_file(tmp_path):
     refused(tmp_path / "a.png", "is empty; copy it again")
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"PF\n7 6\n-1.0\n" + bytes(504), "colour PFM"),
+        (b"P7\nWIDTH 7\nHEIGHT 6\nDEPTH 1\nMAXVAL 255\nENDHDR\n" + bytes(42), "PAM"),
+        (b"\xff\xd8\xff\xf7\0\x0b\x08" + bytes(40), "JPEG-LS"),
+        (b"\xff\xd8\xff\xe8\0\x20SPIFF\0\2\0\0\1\0\0\0\x3c\0\0\0\x50\x0a\x08\6\1\0\0\1\x2c" + bytes(40), "JPEG-LS"),
+    ],
+)
+def test_kinds_that_are_known_and_not_read(content, kind, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    assert is_image(tmp_path / "a")
+    refused(tmp_path / "a", f"is a {kind} file, which is not read; save it as PNG or TIFF")
+
+
+def test_jpeg_2000_of_more_bands_than_colours_and_alpha():
+    content = bytearray(saved(C8, "JPEG2000"))
+    at = content.index(b"\xff\x51") + 38
+    content[at : at + 2] = b"\0\5"
+    refused(bytes(content), "holds 5 bands, which is not read in JPEG 2000; save it as TIFF")
+
+
+def test_kinds_told_by_less_usual_marks():
+    late = b"\xff\xd8\xff\xe0\0\x06JFIF\xff\xf7\0\x0b" + bytes(40)
+    refused(late, "JPEG-LS is not read")
+    smooth = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (32, 1))
+    general = saved(smooth, "AVIF", quality=95).replace(b"ftypavif", b"ftypmif1", 1)
+    same(general, smooth, tolerance=0.05)
+    same(saved(Image.fromarray(G8 > 100), "TGA"), G8 > 100, 1)
+
+
+def test_pillow_images_of_rare_modes():
+    grey, alpha = Image.fromarray(G8), Image.new("L", (7, 6), 255)
+    for mode in ("La", "LA", "PA"):
+        same(Image.merge("LA", [grey, alpha]).convert(mode), G8)
+    with pytest.raises(ImageError, match="check the image"), failing_as("the Pillow image", "image"):
+        raise ValueError("conversion not supported")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("decoder error -2"), ValueError("ZSTD_decompress returned"), KeyError()]
+)
+def test_what_parsers_say_is_put_into_words(error):
+    words = r"it: cannot be read \(the data is damaged or cut short\); check the file"
+    with pytest.raises(ImageError, match=words), failing_as("it"):
+        raise error
+
+
 def test_kinds_that_need_more_or_are_not_read(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     refused(b"\0\0\0\x18ftypheic" + bytes(40), r"HEIC needs more decoders; run: pip install 'unmask\[codecs\]'")
@@ -587,7 +833,7 @@ def test_compressions_that_need_more(monkeypatch):
         monkeypatch.setattr(tifffile.TiffPage, "asarray", lacking)
     content = raw_tiff(zlib.compress(C16.tobytes()), 7, 6, 16, 3, 2, compression=5)
     refused(content, r"16-bit TIFF with LZW compression needs more decoders; run: pip install 'unmask\[codecs\]'")
-    refused(raw_tiff(b"", 7, 6, 16, 3, 2, compression=34933), "compression 34933 is not read; save it as grey or RGB")
+    refused(raw_tiff(b"x", 7, 6, 16, 3, 2, compression=34933), "compression 34933 is not read; save it as grey or RGB")
 
 
 @pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "lerc", "jpeg2000"])
@@ -617,6 +863,14 @@ def test_deep_jpeg_and_jpeg_2000_are_right_with_more_decoders():
     same(imagecodecs.jpeg2k_encode(ramp, level=0, bitspersample=12), ramp, 4095)
     for array, full in ((C8, 255), (C16, FULL), (G16, FULL)):
         same(imagecodecs.jpeg2k_encode(array, level=0), array, full)
+
+
+def test_deep_grey_with_alpha_of_jpeg_2000():
+    imagecodecs = pytest.importorskip("imagecodecs")
+    wanted = C16[..., [0, 0, 0, 1]]
+    content = imagecodecs.jpeg2k_encode(C16[..., :2], level=0, codecformat="jp2")
+    same(content, wanted, FULL)
+    refused(content, "holds 2 bands", bands=(3, 2, 1))
 
 
 def test_heic_is_read_upright_with_more_decoders():

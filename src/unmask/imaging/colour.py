@@ -40,6 +40,14 @@ def in_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, tuple[str,
         return image, (UNUSED,)
 
 
+def is_srgb(profile: bytes) -> bool:
+    """Whether a profile of RGB changes no value; False of a damaged one."""
+    try:
+        return _transform(profile, "RGB") is None
+    except Exception:  # LittleCMS and Pillow raise several kinds on damaged bytes
+        return False
+
+
 def deep_in_srgb(values: np.ndarray, profile: bytes, white: float) -> tuple[np.ndarray, tuple[str, ...]]:
     """As `in_srgb`, for values of 16 bits in (h, w, 3) or (h, w, 4).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,15 @@ from unmask.imaging.codecs import heif
 from unmask.imaging.colour import deep_in_srgb
 from unmask.imaging.formats import HEAD, File, Kind, kind_of
 from unmask.imaging.jpeg import header_in, header_of, jpeg_values
-from unmask.imaging.jpeg2000 import deep_jpeg2000
+from unmask.imaging.jpeg2000 import FARTHEST, check_bands, deep_jpeg2000, profile_in
 from unmask.imaging.opening import failing_as, kind_in, opening
 from unmask.imaging.options import ALL, DEFAULTS, ImageOptions
-from unmask.imaging.pillow import loaded, opened, orientation_of, upright
+from unmask.imaging.pillow import GREY, loaded, opened, orientation_of, upright
 from unmask.imaging.pixels import Pixels, plain
 from unmask.imaging.png import DEEP, Png, deep_png, is_short, opened_png, png_of, png_size, with_key
-from unmask.imaging.pnm import pnm_of, pnm_values
+from unmask.imaging.pnm import pnm_of, pnm_values, starts_of
 from unmask.imaging.tiff import orientation_of_page, tiff_pixels
+from unmask.imaging.tiff_damage import damage_of
 from unmask.imaging.tiff_pages import opened_tiff, pictures_of
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # of masks, as Pillow calls them
@@ -95,17 +97,19 @@ def page_count(source: str | Path | bytes) -> int:
                 return len(pictures_of(tiff, name))
         if kind.name == "PNG":
             return png_of(file.read()).pages
-        return 1 if kind.name in ("JPEG", "PNM") else int(getattr(_other(kind, file, name), "n_frames", 1))
+        if kind.name == "PNM":
+            return len(starts_of(file.read()))
+        return 1 if kind.name == "JPEG" else int(getattr(_other(kind, file, name), "n_frames", 1))
 
 
 def pillow_pixels(image: Image.Image, options: ImageOptions = DEFAULTS) -> Pixels:
     """Do what `file_pixels` does, for an open Pillow image, at the frame where it stands."""
     name = "the Pillow image"
-    with failing_as(name):
+    with failing_as(name, "image"):
         check_size(image.width, image.height, name, options)
         values, notes = loaded(image)
         orientation = 1 if image.format == "TIFF" else orientation_of(image.info.get("exif"))
-        found = plain(upright(values, orientation), name, notes=notes)
+        found = plain(upright(values, orientation), name, notes=notes)._replace(is_grey=image.mode in GREY)
         return found if options.bands is None else with_bands(found, options)
 
 
@@ -119,16 +123,18 @@ def check_size(width: int, height: int, name: str, options: ImageOptions) -> Non
 
 
 def with_bands(pixels: Pixels, options: ImageOptions) -> Pixels:
-    """An image of which only the chosen bands are left.
+    """An image of which only the chosen bands are left; those of a grey one are grey and alpha.
 
     Raises:
         ImageError: it has too few of them.
     """
     values = np.atleast_3d(pixels.values)
-    bands = options.bands or ()
-    if max(bands) > values.shape[2]:
+    if pixels.is_grey and values.shape[2] in (3, 4):
+        values = values[..., [0, 3][: values.shape[2] - 2]]
+    bands, count = options.bands or (), values.shape[2]
+    if max(bands) > count:
         asked = ",".join(map(str, bands))
-        raise ImageError(f"{pixels.name}: holds {values.shape[2]} bands, wanted: {asked}; give such an image")
+        raise ImageError(f"{pixels.name}: holds {count} band{'s' * (count > 1)}, wanted: {asked}; give such an image")
     return pixels._replace(values=values[..., [band - 1 for band in bands]])
 
 
@@ -140,7 +146,8 @@ def _from_tiff(file: File, name: str, options: ImageOptions) -> Pixels:
         pictures = pictures_of(tiff, name)
         picture = pictures[_page(len(pictures), name, options) - 1]
         check_size(int(picture.page.imagewidth), int(picture.page.imagelength), name, options)
-        return tiff_pixels(file, picture, name, options)
+        damage = damage_of(file, tiff, picture.page)
+        return tiff_pixels(file, picture, name, options)._replace(damage=damage)
 
 
 def _from_jpeg(content: bytes, name: str, options: ImageOptions) -> Pixels:
@@ -154,7 +161,7 @@ def _from_jpeg(content: bytes, name: str, options: ImageOptions) -> Pixels:
         values, notes = loaded(image, header.profile)
     white = 2.0**header.bits - 1 if header.bits < 16 else None
     found = plain(upright(values, orientation_of(header.exif)), name, white, notes)
-    return found._replace(damage=damage)
+    return found._replace(damage=damage, is_grey=header.components == 1)
 
 
 def _from_png(content: bytes, name: str, options: ImageOptions) -> Pixels:
@@ -168,7 +175,9 @@ def _from_png(content: bytes, name: str, options: ImageOptions) -> Pixels:
         values, notes = _png_of_pillow(png, image)
     if png.pages == 1 and (png.is_interlaced or _ends_empty(values, png)) and is_short(png):
         raise ValueError("the file is truncated")
-    return plain(upright(values, orientation_of(png.exif)), name, notes=notes)._replace(damage=png.damage)
+    is_grey = not png.is_palette and png.pixel < 3 * png.bits
+    found = plain(upright(values, orientation_of(png.exif)), name, notes=notes)
+    return found._replace(damage=png.damage, is_grey=is_grey)
 
 
 def _deep_png(png: Png, rawmode: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -198,11 +207,13 @@ def _png_of_pillow(png: Png, image: Image.Image) -> tuple[np.ndarray, tuple[str,
 
 def _from_pnm(kind: Kind, file: File, name: str, options: ImageOptions) -> Pixels:
     content = file.read()
+    starts = starts_of(content)
+    start = starts[_page(len(starts), name, options) - 1]
+    content = content[start:] if start else content
     pnm = pnm_of(content)
     if pnm is None:
-        return _from_others(kind, io.BytesIO(content), name, options)
+        return _from_others(kind, io.BytesIO(content), name, replace(options, page=None))
     check_size(pnm.width, pnm.height, name, options)
-    _page(1, name, options)
     return plain(pnm_values(content, pnm), name, float(pnm.white))
 
 
@@ -212,14 +223,27 @@ def _from_others(kind: Kind, file: File, name: str, options: ImageOptions) -> Pi
     page = _page(int(getattr(image, "n_frames", 1)), name, options)
     if page > 1:
         image.seek(page - 1)
+    is_grey = image.mode in GREY
     if kind.name == "JPEG 2000":
-        file.seek(0)
-        deep = deep_jpeg2000(image, file.read(), name)
-        if deep is not None:
-            return plain(deep[0], name, deep[1])
+        return _from_jpeg2000(image, file, name)._replace(is_grey=is_grey)
     values, notes = loaded(image)
     turned = 1 if kind.name == "HEIC" else orientation_of(image.info.get("exif"))  # libheif turns it by itself
-    return plain(upright(values, turned), name, notes=notes)
+    return plain(upright(values, turned), name, notes=notes)._replace(is_grey=is_grey)
+
+
+def _from_jpeg2000(image: Image.Image, file: File, name: str) -> Pixels:
+    file.seek(0)
+    content = file.read()
+    profile = profile_in(content)
+    deep = deep_jpeg2000(image, content, name)
+    if deep is None:
+        values, notes = loaded(image, profile)
+        return plain(upright(values, orientation_of(image.info.get("exif"))), name, notes=notes)
+    values, white = deep
+    notes = ()
+    if profile and image.mode not in GREY and values.ndim == 3 and values.shape[2] in (3, 4):
+        values, notes = deep_in_srgb(values, profile, white)
+    return plain(values, name, white, notes)
 
 
 def _other(kind: Kind, file: File, name: str) -> Image.Image:
@@ -229,6 +253,9 @@ def _other(kind: Kind, file: File, name: str) -> Image.Image:
         return image
     if kind.plugin is None:
         raise ImageError(f"{name}: is a {kind.name} file, which is not read; save it as PNG or TIFF")
+    if kind.name == "JPEG 2000":
+        check_bands(file.read(FARTHEST), name)
+        file.seek(0)
     return opened(kind, file)
 
 

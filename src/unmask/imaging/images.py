@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ HEAT_ANCHORS = np.array(
         (252, 255, 164),
     ]
 )
-OPTION = "the values of black and white as an intensity range, such as --intensity-range 0,4095"
+USUAL_WHITES = (255, 1023, 4095, 65535)
 ROUNDING = 1e-4  # by which floats may leave [0, 1]
 Source = str | Path | bytes | Image.Image | np.ndarray
 """Whatever holds one image."""
@@ -80,10 +81,13 @@ def planes(pixels: Pixels, intensity: IntensityRange | None = None) -> Float[np.
         ImageError: their range is unknown, or their shape is not that of an image.
     """
     values = np.atleast_3d(pixels.values)
+    if pixels.values.ndim not in (2, 3) or values.shape[2] not in (1, 3, 4):
+        wanted = "(h, w), (h, w, 1), (h, w, 3) or (h, w, 4)"
+        raise ImageError(f"{pixels.name}: has the shape {pixels.values.shape}, wanted {wanted}; choose its bands")
     if not values.size:
         raise ImageError(f"{pixels.name}: holds no pixels; check the file")
     if values.dtype.kind != "u" or pixels.white is None or values.shape[2] == 4 or _is_scaled(pixels, intensity):
-        return _planes(_unit(pixels, intensity), pixels.name)
+        return _planes(_unit(pixels, intensity))
     found = np.empty((3, *values.shape[:2]), np.float32)  # in one step, for large images are many bytes
     bands = values.transpose(2, 0, 1)
     np.divide(bands, np.float32(pixels.white), out=found, dtype=np.float32, casting="unsafe")
@@ -214,7 +218,7 @@ def _unit(pixels: Pixels, intensity: IntensityRange | None) -> Float[np.ndarray,
     if kind == "f":
         return _unit_of_floats(values, name)
     if pixels.white is None:
-        raise ImageError(f"{name}: {_unknown(values)}; give {OPTION}")
+        raise ImageError(f"{name}: {_unknown(values)}; give {_offer(float(values.min()), float(values.max()))}")
     return values.astype(np.float32) / np.float32(pixels.white)
 
 
@@ -226,13 +230,24 @@ def _unknown(values: np.ndarray) -> str:
     return f"holds {bits}-bit values {span}, whose full scale is unknown"
 
 
+def _offer(low: float, high: float) -> str:
+    """The option that names black and white, with a range that holds the values of an image."""
+    bottom, top = min(0, math.floor(low)), max(1, math.ceil(high))
+    if bottom == 0 and top > 16:
+        top = next((white for white in USUAL_WHITES if top <= white), top)
+    sign = "=" if bottom < 0 else " "  # a value that begins with a minus is taken for an option otherwise
+    return f"the values of black and white as an intensity range, such as --intensity-range{sign}{bottom:.9g},{top:.9g}"
+
+
 def _unit_of_floats(values: np.ndarray, name: str) -> Float[np.ndarray, "..."]:
     """Floats in [0, 1], where what leaves it by rounding is clipped."""
     if not values.size:
         return values.astype(np.float32)
     low, high = float(values.min()), float(values.max())
     if low < -ROUNDING or high > 1 + ROUNDING:
-        raise ImageError(f"{name}: holds float values in [{low:.4g}, {high:.4g}], wanted [0, 1]; give {OPTION}")
+        raise ImageError(
+            f"{name}: holds float values in [{low:.4g}, {high:.4g}], wanted [0, 1]; give {_offer(low, high)}"
+        )
     unit: np.ndarray = values.astype(np.float32)
     return unit if low >= 0 and high <= 1 else np.clip(unit, 0, 1)
 
@@ -246,12 +261,10 @@ def _scaled(pixels: Pixels, intensity: IntensityRange) -> Float[np.ndarray, "...
     return np.concatenate([intensity.scaled(values[..., :3], pixels.name), alpha], axis=-1)
 
 
-def _planes(pixels: Float[np.ndarray, "..."], name: str) -> Float[np.ndarray, "3 h w"]:
+def _planes(pixels: Float[np.ndarray, "..."]) -> Float[np.ndarray, "3 h w"]:
     """Lay (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) onto black and put the channels first."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    if pixels.shape[2] not in (1, 3, 4) or pixels.size == 0:
-        raise ImageError(f"{name}: has shape {pixels.shape}, wanted (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)")
     if pixels.shape[2] == 4:
         pixels = pixels[..., :3] * pixels[..., 3:]
     found = np.empty((3, *pixels.shape[:2]), np.float32)

@@ -21,7 +21,7 @@ from unmask.imaging.formats import File
 
 SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the markers that begin a frame header
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-SCAN, END, EXIF, PROFILE = 0xDA, 0xD9, 0xE1, 0xE2
+SCAN, END, EXIF, PROFILE, JPEG_LS = 0xDA, 0xD9, 0xE1, 0xE2, 0xF7
 MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # others than escaped values and restart markers
 USUAL_HEADER = 1 << 16  # bytes that mostly hold all that comes before the data
 PADDING = 16  # bytes of 0 or 255 before the end marker that some cameras leave there; lost data leaves others
@@ -66,6 +66,8 @@ def header_of(content: bytes) -> Header:
             parts[body[12]] = body[14:]
         elif marker in SIZES and len(body) >= 6:
             frame, sizes = marker, body[:6]
+        elif marker == JPEG_LS:
+            raise ValueError("JPEG-LS is not read")
         elif marker == SCAN:
             break
     if not sizes:
@@ -114,6 +116,20 @@ def jpeg_values(content: bytes, header: Header, name: str) -> tuple[np.ndarray |
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(content))
     image.load()
     return (image if is_cmyk else np.asarray(image.convert("RGB"))), damage or _missing_scans(content, header)
+
+
+def is_garbled(content: bytes) -> bool:
+    """Whether data of a JPEG inside another file is lost; of those that simplejpeg does not read nothing is known."""
+    import simplejpeg
+
+    try:
+        header = header_of(content)
+        if header.bits == 8:
+            whole = content + bytes((0xFF, END))  # which some writers leave out there
+            simplejpeg.decode_jpeg(whole, "CMYK" if header.components == 4 else "GRAY", strict=True)
+    except ValueError as error:
+        return bool(_damage(str(error), content))
+    return False
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:

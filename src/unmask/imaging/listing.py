@@ -36,7 +36,7 @@ SYSTEM_NAMES = {
 }
 BY_NAME = {name: reason for reason, names in SYSTEM_NAMES.items() for name in names}
 REPORT_FILES = frozenset({"index.html", "results.json"})
-TEXT = re.compile(rb"(?!GIF8|P[1-6f][\s#])[\t\n\r -~]{%d}" % HEAD)  # no image begins with 32 letters but these
+TEXT = re.compile(rb"(?!GIF8|P[1-7fF][\s#])[\t\n\r -~]{%d}" % HEAD)  # no image begins with 32 letters but these
 OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 REPORT_START = re.compile(rb'\s*\{\s*"format":\s*"unmask-(report|bench)"')
 

@@ -15,6 +15,11 @@ from unmask.imaging.formats import HEAD, File, Kind, kind_of
 
 READ = "PNG, JPEG, TIFF, BMP, WebP"  # the kinds that a message offers
 LONGEST_REASON, LONGEST_NAME = 120, 120
+DAMAGED = "the data is damaged or cut short"
+CLEAR = re.compile(  # the reasons that say something to people
+    "truncated|its header is damaged|is not a number|lies above its white|JPEG-LS is not read|are missing",
+    re.IGNORECASE,
+)
 QUOTED = re.compile(r"""b?(['"]).*?\1""")  # what a parser quotes may be content of the file
 
 
@@ -52,8 +57,13 @@ def kind_in(file: File, name: str) -> Kind:
 
 
 @contextmanager
-def failing_as(name: str) -> Iterator[None]:
-    """Turn whatever a parser raises on damaged bytes (it may be anything) into an ImageError of one line."""
+def failing_as(name: str, source: str = "file") -> Iterator[None]:
+    """Turn whatever a parser raises on damaged bytes (it may be anything) into an ImageError of one line.
+
+    Args:
+        name: of the image.
+        source: what holds it, for the advice to check that.
+    """
     try:
         yield
     except ImageError:
@@ -63,6 +73,8 @@ def failing_as(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{name}: does not fit into memory; crop it, or save it in parts") from error
     except Exception as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = (isinstance(error, OSError) and error.strerror) or (
+            str(error) if CLEAR.search(str(error)) else DAMAGED
+        )
         reason = " ".join(QUOTED.sub("...", reason).split())[:LONGEST_REASON]
-        raise ImageError(f"{name}: cannot be read ({reason or type(error).__name__}); check the file") from error
+        raise ImageError(f"{name}: cannot be read ({reason}); check the {source}") from error

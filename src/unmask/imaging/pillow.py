@@ -12,6 +12,7 @@ from PIL.ImageFile import ImageFile
 from unmask.imaging.colour import in_srgb
 from unmask.imaging.formats import File, Kind
 
+GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 
 
@@ -39,7 +40,9 @@ def loaded(image: Image.Image, profile: bytes | None = None) -> tuple[np.ndarray
         return np.asarray(image), ()
     if profile is None:
         profile = image.info.get("icc_profile")
-    is_grey = image.mode in ("1", "L", "LA", "La")
+    is_grey = image.mode in GREY
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.mode not in ("CMYK", "RGB", "RGBA") or (image.mode == "RGB" and image.has_transparency_data):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     notes: tuple[str, ...] = ()

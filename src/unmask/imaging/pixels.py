@@ -18,6 +18,7 @@ class Pixels(NamedTuple):
         white: the value of full scale; None = unknown, as of signed and 32-bit integers.
         notes: what to know about the image before it is trusted, one line each.
         damage: what is lost of the image; empty where it is whole.
+        is_grey: whether its source holds one colour, which the values may repeat three times.
     """
 
     values: np.ndarray
@@ -25,6 +26,7 @@ class Pixels(NamedTuple):
     white: float | None
     notes: tuple[str, ...] = ()
     damage: str = ""
+    is_grey: bool = False
 
     @property
     def is_camera_range(self) -> bool:

@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-HEADER = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d{1,9})" * 3 + rb"(?:[ \t]*#[^\n]*)?\s", re.DOTALL)
+NUMBER, LAST = rb"(?:\s|#[^\n]*\n)+(\d{1,9})", rb"(?:[ \t]*#[^\n]*)?\s"
+HEADER = re.compile(rb"P([2356])" + NUMBER * 3 + LAST, re.DOTALL)
+BITMAP = re.compile(rb"P4" + NUMBER * 2 + LAST, re.DOTALL)
+GAP = re.compile(rb"\s*")
+LONGEST_HEADER = 10_000  # bytes
 NUMBERS = re.compile(rb"#[^\n]*")
 
 
@@ -37,10 +41,33 @@ def pnm_of(content: bytes) -> Pnm | None:
     """
     if content[:2] in (b"P1", b"P4"):
         return None
-    found = HEADER.match(content[:10_000])
+    found = HEADER.match(content[:LONGEST_HEADER])
     if found is None or not 0 < int(found[4]) < 65536:
         raise ValueError("its header is damaged")
     return Pnm(int(found[1]), int(found[2]), int(found[3]), int(found[4]), found.end())
+
+
+def starts_of(content: bytes) -> list[int]:
+    """Where the pictures of a file begin: those in bytes may follow each other, one in words stands alone."""
+    starts, end = [0], _end(content, 0)
+    while end is not None and end < len(content):
+        start = GAP.match(content, end).end()  # type: ignore[union-attr]
+        end = _end(content, start)
+        if end is not None:
+            starts.append(start)
+    return starts
+
+
+def _end(content: bytes, start: int) -> int | None:
+    """Where a picture in bytes ends; None = none begins there."""
+    bitmap = BITMAP.match(content, start, start + LONGEST_HEADER)
+    if bitmap is not None:
+        return bitmap.end() + -(-int(bitmap[1]) // 8) * int(bitmap[2])
+    found = HEADER.match(content, start, start + LONGEST_HEADER)
+    if found is None or found[1] not in (b"5", b"6"):
+        return None
+    samples = (1 if found[1] == b"5" else 3) * int(found[2]) * int(found[3])
+    return found.end() + samples * (1 if int(found[4]) < 256 else 2)
 
 
 def pnm_values(content: bytes, pnm: Pnm) -> np.ndarray:

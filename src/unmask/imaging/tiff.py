@@ -11,7 +11,7 @@ from PIL import Image
 
 from unmask.errors import ImageError
 from unmask.imaging.codecs import needed
-from unmask.imaging.colour import deep_in_srgb
+from unmask.imaging.colour import UNUSED, deep_in_srgb, in_srgb, is_srgb
 from unmask.imaging.formats import KINDS, File
 from unmask.imaging.options import ImageOptions
 from unmask.imaging.pillow import ORIENTATION, checked_orientation, loaded, opened, upright
@@ -19,6 +19,8 @@ from unmask.imaging.pixels import Pixels, plain
 from unmask.imaging.tiff_pages import Picture
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
+CODED = {PALETTE: "numbers of a palette", SEPARATED: "inks (CMYK)", YCBCR: "YCbCr", CIELAB: "Lab"}
+JPEG = 7  # whose YCbCr becomes RGB as it is decoded
 UNSPECIFIED, ON_BLACK, STRAIGHT = 0, 1, 2  # what an extra sample is; alpha, if it is not unspecified
 UNSIGNED = 1
 PROFILE = 34675
@@ -68,8 +70,8 @@ def tiff_pixels(file: File, picture: Picture, name: str, options: ImageOptions) 
     if int(page.photometric) == WHITE_IS_ZERO and options.bands is None:
         values = _inverted(values, page, name)
     profile = page.tags.valueof(PROFILE)
-    if isinstance(profile, bytes) and values.ndim == 3 and values.shape[2] >= 3 and values.dtype == np.uint16:
-        values, notes = deep_in_srgb(values, profile, _white(page) or 65535)
+    if isinstance(profile, bytes) and values.ndim == 3 and values.shape[2] >= 3:
+        values, notes = _in_srgb(values, profile, _white(page), options)
     return plain(upright(values, 1 if is_upright else orientation_of_page(page)), name, _white(page), notes)
 
 
@@ -94,9 +96,13 @@ def _check(page: Any, name: str, options: ImageOptions) -> int:
     if page.bitspersample not in (*range(1, 17), 24, 32, 64):
         raise _unread(page, name)
     if options.bands is not None:
+        if photometric in CODED and not (photometric == YCBCR and int(page.compression) == JPEG):
+            raise ImageError(f"{name}: its samples are {CODED[photometric]}, not bands; read it without --bands")
         check_bands(samples, name, options)
         return samples
-    if photometric in (PALETTE, SEPARATED, YCBCR, CIELAB) and page.bitspersample <= 8:
+    if photometric in CODED and page.bitspersample <= 8:
+        if page.axes == "SYX" and page.extrasamples:
+            raise _unread(page, name)
         return 0
     if photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
         raise _unread(page, name)
@@ -129,7 +135,12 @@ def _unread(page: Any, name: str) -> ImageError:
 
 
 def _is_for_pillow(page: Any, picture: Picture, options: ImageOptions) -> bool:
-    """Whether Pillow reads a page right: unsigned, 8 bits at most, no planes or bands, no colours laid on black."""
+    """Whether Pillow reads a page right: unsigned, 8 bits at most, no planes or bands, no colours laid on black.
+
+    It fails on planes of which one more than the colours is no alpha.
+    """
+    if page.axes == "SYX" and _extra(page) == UNSPECIFIED:
+        return False
     is_small = page.bitspersample == 8 or (page.bitspersample in (1, 2, 4) and int(page.samplesperpixel) == 1)
     is_small = is_small and int(page.sampleformat) == UNSIGNED
     return is_small and picture.plane == 0 and options.bands is None and _extra(page) != ON_BLACK
@@ -225,6 +236,18 @@ def _coloured(values: np.ndarray, page: Any, colours: int) -> np.ndarray:
     if _extra(page) != STRAIGHT or not alpha.any():
         return values
     return np.concatenate([values.repeat(3 // colours, axis=-1), alpha], axis=-1)
+
+
+def _in_srgb(
+    values: np.ndarray, profile: bytes, white: float | None, options: ImageOptions
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Colours of 16 bits and less in sRGB, and a note on others: on floats, and on bands, which are no colours."""
+    if options.bands is not None or values.dtype not in (np.uint8, np.uint16):
+        return values, (() if is_srgb(profile) else (UNUSED,))
+    if values.dtype == np.uint8 and white is None:
+        image, notes = in_srgb(Image.fromarray(values), profile)
+        return np.asarray(image), notes
+    return deep_in_srgb(values, profile, white or 65535)
 
 
 def _inverted(values: np.ndarray, page: Any, name: str) -> np.ndarray:
