@@ -1,0 +1,91 @@
+"""What lies beside the images of a folder and may say which are defective: annotation files and masks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from unmask.datasets.layouts.folder_names import is_good
+from unmask.datasets.layouts.trees import Tree, stem_of
+from unmask.datasets.wording import placed, shortened
+from unmask.errors import DatasetError
+from unmask.types import Skip
+
+MOST_FILES = 5000
+MOST_BYTES = 50 * 2**20
+COCO = re.compile(
+    rb'"images"\s*:\s*\[.*?"(annotations|categories|file_name)"|"(annotations|categories)"\s*:.*?"images"\s*:\s*\['
+    rb'|"items"\s*:\s*\[.*?"categories"\s*:|"categories"\s*:.*?"items"\s*:\s*\[',
+    re.DOTALL,
+)
+MASK_ENDING = re.compile(
+    r"[ _.-]*(masks?|gt|ground[ _.-]?truth|labels?|labelids|seg|segmentation|annot|annotation)([ _.-]?\d+)?",
+    re.IGNORECASE,
+)
+
+
+def text_files(tree: Tree, *suffixes: str) -> list[Path]:
+    """List the files of a data set's folder with one of these suffixes that hold something, the largest first."""
+    sizes = {
+        one.path: _size(one.path)
+        for one in tree.listing.skipped
+        if one.reason == Skip.NOT_IMAGE and one.path.suffix.lower() in suffixes
+    }
+    found = sorted((path for path, size in sizes.items() if size), key=lambda path: (-sizes[path], path))
+    return found[:MOST_FILES]
+
+
+def start_of(file: Path, most: int = MOST_BYTES) -> bytes:
+    """Read a file's first bytes, of UTF-16 without the zeros between letters; nothing of one that cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(most)
+    except OSError:
+        return b""
+    return content.replace(b"\0", b"") if content[:2] in (b"\xff\xfe", b"\xfe\xff") else content
+
+
+def annotation_files(tree: Tree) -> list[Path]:
+    """Find the JSON files that look like COCO or Datumaro, whatever their names; the largest 200 are opened.
+
+    There are none where folders of good images say what is good.
+    """
+    root = tree.root
+    tops = [*tree.folders(root), *(kind for part in tree.folders(root) for kind in tree.folders(part))]
+    if any(is_good(folder.name) for folder in tops):
+        return []
+    return sorted(file for file in text_files(tree, ".json")[:200] if COCO.search(start_of(file)))
+
+
+def check_beside(images: Iterable[Path]) -> None:
+    """Refuse images of which one is named like the mask of another: 000.png beside 000_GT.png.
+
+    Raises:
+        DatasetError: there are such images.
+    """
+    by_folder: dict[Path, dict[str, Path]] = {}
+    for image in images:
+        by_folder.setdefault(image.parent, {})[stem_of(image).lower()] = image
+    for folder, stems in by_folder.items():
+        pairs = list(_pairs(stems))
+        if pairs:
+            image_name, mask_name = (shortened(one.name, 30) for one in pairs[0])
+            raise DatasetError(
+                f"{placed(folder)}: {mask_name} looks like the mask of {image_name} ({len(pairs)} such pairs); sort the images "
+                "into good/ and bad/ and move the masks away, or rename what is no mask"
+            )
+
+
+def _pairs(stems: dict[str, Path]) -> Iterator[tuple[Path, Path]]:
+    for stem, path in stems.items():
+        match = next((one for one in MASK_ENDING.finditer(stem) if one.end() == len(stem) and one.start()), None)
+        if match and (image := stems.get(stem[: match.start()])):
+            yield image, path
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
