@@ -190,8 +190,10 @@ def test_other_texts_are_no_annotations(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("good", "bad"),
-    [("ok_front", "def_front"), ("Gutteile", "Ausschuss"), ("OK", "NotOK"), ("good_images", "bad_images")]
-    + [("Non-Anomaly", "Anomaly"), ("good_day1", "bad"), ("iO Teile", "niO Teile"), ("ok2", "NG_cam1")],
+    [
+        *(("ok_front", "def_front"), ("Gutteile", "Ausschuss"), ("OK", "NotOK"), ("good_images", "bad_images")),
+        *(("Non-Anomaly", "Anomaly"), ("good_day1", "bad"), ("iO Teile", "niO Teile"), ("ok2", "NG_cam1")),
+    ],
 )
 def test_folders_that_say_good_and_bad_in_other_words(tmp_path, good, bad):
     put_many(tmp_path / good, 5)

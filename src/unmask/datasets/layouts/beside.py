@@ -20,7 +20,7 @@ COCO = re.compile(
     re.DOTALL,
 )
 MASK_ENDING = re.compile(
-    r"[ _.-]*(masks?|gt|ground[ _.-]?truth|labels?|labelids|seg|segmentation|annot|annotation)([ _.-]?\d+)?",
+    r"[ _.-]*(masks?|gt|ground[ _.-]?truth|labels?|labelids|seg|segmentation|annot|annotation)([ _.-]?\d+)?\Z",
     re.IGNORECASE,
 )
 
@@ -72,14 +72,14 @@ def check_beside(images: Iterable[Path]) -> None:
         if pairs:
             image_name, mask_name = (shortened(one.name, 30) for one in pairs[0])
             raise DatasetError(
-                f"{placed(folder)}: {mask_name} looks like the mask of {image_name} ({len(pairs)} such pairs); sort the images "
-                "into good/ and bad/ and move the masks away, or rename what is no mask"
+                f"{placed(folder)}: {mask_name} looks like the mask of {image_name} ({len(pairs)} such pairs); "
+                "sort the images into good/ and bad/ and move the masks away, or rename what is no mask"
             )
 
 
 def _pairs(stems: dict[str, Path]) -> Iterator[tuple[Path, Path]]:
     for stem, path in stems.items():
-        match = next((one for one in MASK_ENDING.finditer(stem) if one.end() == len(stem) and one.start()), None)
+        match = MASK_ENDING.search(stem)
         if match and (image := stems.get(stem[: match.start()])):
             yield image, path
 
