@@ -266,11 +266,25 @@ def test_masks_without_folders_of_kinds_are_noted(tmp_path):
     assert any("masks belong into ground_truth/<kind>/: masks (3)" in line for line in split.warnings)
 
 
-def test_a_link_to_a_folder_of_the_same_data_set_is_named(tmp_path):
-    put_many(tmp_path / "all", 4)
+def test_a_folder_is_read_in_the_place_of_a_link_that_says_what_it_is(tmp_path):
+    put_many(tmp_path / "all/day1", 6)
     put_many(tmp_path / "test/scratch", 2)
     (tmp_path / "train").mkdir()
     (tmp_path / "train/good").symlink_to("../all")
+    split = datasets.load(tmp_path)
+    assert (split.layout, kinds(split)) == ("MVTec AD", (6, ["scratch"] * 2))
+    assert (split.seen, split.skipped) == (8, ())
+
+    put_many(tmp_path / "two/pictures", 6)
+    put_many(tmp_path / "two/bad", 2)
+    (tmp_path / "two/good").symlink_to("pictures")
+    assert kinds(datasets.load(tmp_path / "two")) == (6, ["bad"] * 2)
+
+
+def test_a_link_to_a_folder_that_has_a_meaning_of_its_own_is_named(tmp_path):
+    put_many(tmp_path / "test/cam1", 4)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/good").symlink_to("../test/cam1")
     assert "the link train/good leads to a folder that is read under its own name" in refused(tmp_path)
 
 

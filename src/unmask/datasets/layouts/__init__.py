@@ -10,6 +10,7 @@ real_iad.py   Real-IAD, by its JSON file
 folders.py    OCT2017, good/ beside bad/, and a plain folder of good images
 folder_names.py  what the names of folders mean
 beside.py     annotation files and masks beside images
+links.py      links to folders inside a data set
 trees.py      what these functions share
 """
 

@@ -13,12 +13,8 @@ from unmask.errors import DatasetError
 from unmask.types import Skip
 
 MOST_FILES = 5000
+MOST_JSON = 200
 MOST_BYTES = 50 * 2**20
-COCO = re.compile(
-    rb'"images"\s*:\s*\[.*?"(annotations|categories|file_name)"|"(annotations|categories)"\s*:.*?"images"\s*:\s*\['
-    rb'|"items"\s*:\s*\[.*?"categories"\s*:|"categories"\s*:.*?"items"\s*:\s*\[',
-    re.DOTALL,
-)
 MASK_ENDING = re.compile(
     r"[ _.-]*(masks?|gt|ground[ _.-]?truth|labels?|labelids|seg|segmentation|annot|annotation)([ _.-]?\d+)?\Z",
     re.IGNORECASE,
@@ -47,7 +43,7 @@ def start_of(file: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def annotation_files(tree: Tree) -> list[Path]:
-    """Find the JSON files that look like COCO or Datumaro, whatever their names; the largest 200 are opened.
+    """Find the JSON files that look like COCO or Datumaro, whatever their names; the largest are opened.
 
     There are none where folders of good images say what is good.
     """
@@ -55,7 +51,7 @@ def annotation_files(tree: Tree) -> list[Path]:
     tops = [*tree.folders(root), *(kind for part in tree.folders(root) for kind in tree.folders(part))]
     if any(is_good(folder.name) for folder in tops):
         return []
-    return sorted(file for file in text_files(tree, ".json")[:200] if COCO.search(start_of(file)))
+    return sorted(file for file in text_files(tree, ".json")[:MOST_JSON] if _like_coco(start_of(file)))
 
 
 def check_beside(images: Iterable[Path]) -> None:
@@ -82,6 +78,12 @@ def _pairs(stems: dict[str, Path]) -> Iterator[tuple[Path, Path]]:
         match = MASK_ENDING.search(stem)
         if match and (image := stems.get(stem[: match.start()])):
             yield image, path
+
+
+def _like_coco(content: bytes) -> bool:
+    if b'"items"' in content and b'"categories"' in content:
+        return True
+    return b'"images"' in content and any(key in content for key in (b'"annotations"', b'"categories"', b'"file_name"'))
 
 
 def _size(file: Path) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from unmask.datasets.inventory import Inventory
 from unmask.datasets.labels import plain
 from unmask.datasets.layouts.folder_names import is_good, like_defects, like_good
+from unmask.datasets.layouts.links import in_place_of_links
 from unmask.datasets.masks import is_empty
 from unmask.datasets.wording import placed
 from unmask.errors import DatasetError
@@ -35,7 +36,7 @@ class Tree:
 
     def __init__(self, root: Path, *, recursive: bool = True) -> None:
         self.root, self.recursive = root, recursive
-        self.listing = walk(root) if root.is_dir() else Listing(())
+        self.listing = in_place_of_links(root, walk(root)) if root.is_dir() else Listing(())
         self._images: dict[Path, list[Path]] = defaultdict(list)
         self._folders: dict[Path, list[Path]] = defaultdict(list)
         for file in self.listing.files:
