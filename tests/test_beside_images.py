@@ -121,6 +121,23 @@ def test_masks_beside_their_images_are_no_photographs(tmp_path, ending, place):
     assert f"001{ending}.png looks like the mask of 001.png (2 such pairs)" in refused(tmp_path)
 
 
+def test_a_jpeg_and_a_mask_of_one_name(tmp_path):
+    for number in range(3):
+        put(tmp_path / f"{number}.jpg")
+        mark(tmp_path / f"{number}.png", number)
+    assert "0.png looks like the mask of 0.jpg (3 such pairs)" in refused(tmp_path)
+    for number in range(3):
+        put(tmp_path / f"{number}.png")  # the photograph as it was before it was saved as JPEG
+    assert kinds(datasets.load(tmp_path)) == (6, [])
+
+
+@pytest.mark.parametrize("name", ["masks", "ground_truth", "SegmentationClass"])
+def test_a_folder_of_masks_by_itself(tmp_path, name):
+    for number in range(3):
+        mark(tmp_path / name / f"{number}.png", number)
+    assert "is named like a folder of masks" in refused(tmp_path / name)
+
+
 def test_masks_beside_defective_images_are_refused_too(tmp_path):
     put_many(tmp_path / "good", 5)
     put_many(tmp_path / "bad", 2)

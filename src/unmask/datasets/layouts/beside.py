@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from unmask.datasets.layouts.folder_names import is_good
 from unmask.datasets.layouts.trees import Tree, stem_of
+from unmask.datasets.mask_files import mask_pixels
 from unmask.datasets.wording import placed, shortened
 from unmask.errors import DatasetError
 from unmask.types import Skip
 
 MOST_FILES = 5000
 MOST_JSON = 200
+LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
+FEW_PAIRS = 5  # pairs of one name that are opened in a folder
+FEW_COLOURS = 8
 MOST_BYTES = 50 * 2**20
 MASK_ENDING = re.compile(
     r"[ _.-]*(masks?|gt|ground[ _.-]?truth|labels?|labelids|seg|segmentation|annot|annotation)([ _.-]?\d+)?\Z",
@@ -55,16 +62,18 @@ def annotation_files(tree: Tree) -> list[Path]:
 
 
 def check_beside(images: Iterable[Path]) -> None:
-    """Refuse images of which one is named like the mask of another: 000.png beside 000_GT.png.
+    """Refuse images of which one is the mask of another: 000.png beside 000_GT.png, or 000.jpg beside 000.png.
+
+    Of two files with one name, the first is a photograph, and the second, of few colours, its mask.
 
     Raises:
         DatasetError: there are such images.
     """
-    by_folder: dict[Path, dict[str, Path]] = {}
+    by_folder: dict[Path, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
-        by_folder.setdefault(image.parent, {})[stem_of(image).lower()] = image
+        by_folder[image.parent][stem_of(image).lower()].append(image)
     for folder, stems in by_folder.items():
-        pairs = list(_pairs(stems))
+        pairs = [*_named_alike(stems), *_of_one_name(stems)]
         if pairs:
             image_name, mask_name = (shortened(one.name, 30) for one in pairs[0])
             raise DatasetError(
@@ -73,11 +82,33 @@ def check_beside(images: Iterable[Path]) -> None:
             )
 
 
-def _pairs(stems: dict[str, Path]) -> Iterator[tuple[Path, Path]]:
-    for stem, path in stems.items():
+def _named_alike(stems: Mapping[str, list[Path]]) -> Iterator[tuple[Path, Path]]:
+    """Pair images with what is named like their masks."""
+    for stem, paths in stems.items():
         match = MASK_ENDING.search(stem)
         if match and (image := stems.get(stem[: match.start()])):
-            yield image, path
+            yield image[0], paths[0]
+
+
+def _of_one_name(stems: Mapping[str, list[Path]]) -> list[tuple[Path, Path]]:
+    """Pair JPEG files with files of another kind and the same name, when the first few of these are masks."""
+    pairs = [
+        (image, other)
+        for paths in stems.values()
+        for image in paths[: len(paths) if len(paths) > 1 else 0]
+        for other in paths
+        if image.suffix.lower() in LOSSY and other.suffix.lower() not in LOSSY
+    ]
+    return pairs if any(_has_few_colours(mask) for _, mask in pairs[:FEW_PAIRS]) else []
+
+
+def _has_few_colours(file: Path) -> bool:
+    try:
+        pixels, _ = mask_pixels(file)
+    except DatasetError:
+        return False
+    colours = pixels.reshape(-1, pixels.shape[2] if pixels.ndim == 3 else 1)
+    return len(np.unique(colours, axis=0)) <= FEW_COLOURS
 
 
 def _like_coco(content: bytes) -> bool:

@@ -13,7 +13,7 @@ from unmask.datasets.layouts.trees import Tree, several, train_and_test
 from unmask.datasets.masks import is_empty
 from unmask.datasets.wording import listed, placed, shortened
 from unmask.errors import DatasetError
-from unmask.imaging.mask_folders import is_mask_folder
+from unmask.imaging.mask_folders import GROUND_TRUTH, MASK_WORDS, is_mask_folder
 from unmask.types import Sample
 
 
@@ -66,6 +66,10 @@ def flat(tree: Tree) -> Inventory | None:
         images = tree.good_images([tree.root])
     if not images:
         return None
+    if plain(tree.root.resolve().name) in GROUND_TRUTH | MASK_WORDS:
+        raise DatasetError(
+            f"{placed(tree.root)} is named like a folder of masks; give the data set's folder, or rename it"
+        )
     _check_names(tree, images)
     for masks in _mask_folders(tree, tree.root):
         _check_masks(tree, masks, len(images))
