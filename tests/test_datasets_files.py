@@ -180,12 +180,12 @@ def test_other_folders_are(tmp_path, folder):
 
 def test_masks_and_labels_beside_photographs_are_not_learned_from(tmp_path):
     put_many(tmp_path / "images", 4)
-    put_many(tmp_path / "masks", 4)
-    (tmp_path / "labels").mkdir()
-    (tmp_path / "labels/000.txt").write_text("0 0.5 0.5 1 1")
+    for number in range(4):
+        mark(tmp_path / f"masks/{number:03d}.png", 0)
     split = datasets.load(tmp_path)
     assert {path.parent.name for path in used(split)} == {"images"}
-    assert reasons(split) == {"mask": 4, "not an image": 1}
+    assert reasons(split) == {"mask": 4}
+    assert any("named like masks or labels are not used" in line and "masks (4)" in line for line in split.warnings)
 
 
 def test_parts_of_a_data_set_are_not_taken_for_photographs(tmp_path):

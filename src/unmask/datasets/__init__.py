@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from unmask.datasets.accounting import account, defect_warnings
+from unmask.datasets.accounting import account, folder_warnings
 from unmask.datasets.checks import check
 from unmask.datasets.contents import contents, fingerprint
 from unmask.datasets.copies import count_once
@@ -90,12 +90,16 @@ def load(
 
 def _accounted(split: Split, tree: Tree, inventory: Inventory) -> Split:
     seen, skipped = account(tree, inventory)
+<<<<<<< HEAD
     if unreadable := [one.path for one in skipped if one.reason == Skip.UNREADABLE]:
         raise DatasetError(
             f"{len(unreadable)} files or folders cannot be opened: {abbreviated(unreadable, 3)}; allow it or "
             "move them out of the data set"
         )
-    return replace(split, warnings=(*split.warnings, *defect_warnings(skipped)), seen=seen, skipped=skipped)
+    return replace(split, warnings=(*split.warnings, *folder_warnings(skipped)), seen=seen, skipped=skipped)
+=======
+    return replace(split, warnings=(*split.warnings, *folder_warnings(skipped)), seen=seen, skipped=skipped)
+>>>>>>> h-f1
 
 
 def _divided(root: Path, inventory: Inventory, held_out_share: float, seed: int) -> Split:

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory, abbreviated
-from unmask.datasets.labels import plain
-from unmask.datasets.layouts.trees import MASKS, Tree, like_defects
+from unmask.datasets.layouts.folder_names import like_defects
+from unmask.datasets.layouts.trees import Tree
+from unmask.datasets.wording import shortened
+from unmask.imaging.mask_folders import is_mask_folder
 from unmask.types import Skip, SkippedFile
 
 
@@ -37,13 +39,21 @@ def account(tree: Tree, inventory: Inventory) -> tuple[int, tuple[SkippedFile, .
     return len(used | files | elsewhere) + len(tree.listing.skipped), tuple(skipped)
 
 
-def defect_warnings(skipped: Iterable[SkippedFile]) -> tuple[str, ...]:
-    """Tell which folders were left out because of their names."""
-    folders = Counter(one.path.parent.name for one in skipped if one.reason == Skip.DEFECTS)
-    if not folders:
-        return ()
-    names = abbreviated((f"{name} ({count})" for name, count in folders.most_common()), 5)
-    return (f"images in folders named like defects are not taken for good ones: {names}",)
+def folder_warnings(skipped: Iterable[SkippedFile]) -> tuple[str, ...]:
+    """Tell which folders were left out because of their names, those of defects and those of masks."""
+    lines = []
+    for reason, line in (
+        (Skip.DEFECTS, "images in folders named like defects are not taken for good ones"),
+        (
+            Skip.MASK,
+            "images in folders named like masks or labels are not used; masks belong into ground_truth/<kind>/",
+        ),
+    ):
+        folders = Counter(one.path.parent.name for one in skipped if one.reason == reason)
+        if folders:
+            names = abbreviated((f"{shortened(name)} ({count})" for name, count in folders.most_common()), 5)
+            lines.append(f"{line}: {names}")
+    return tuple(lines)
 
 
 def _used(inventory: Inventory) -> set[Path]:
@@ -63,6 +73,6 @@ def _reason(tree: Tree, path: Path, used: set[Path]) -> str:
     if not tree.recursive and not used.isdisjoint(path.parent.parents):
         return Skip.NESTED
     folders = path.parent.relative_to(tree.root).parts if path.is_relative_to(tree.root) else ()
-    if any(plain(folder) in MASKS for folder in folders):
+    if any(map(is_mask_folder, folders)):
         return Skip.MASK
     return Skip.DEFECTS if any(map(like_defects, folders)) else Skip.UNUSED

@@ -18,15 +18,32 @@ Meaning = Literal["good", "anomalous"]
 GOOD_WORDS = frozenset(
     (
         *("good", "normal", "nominal", "fine", "healthy", "clean", "intact", "perfect", "undamaged", "flawless"),
-        *("inlier", "negative", "neg", "gut", "fehlerfrei", "bon", "bonne", "bueno", "buono", "正常", "良品", "合格"),
+        *(
+            "inlier",
+            "negative",
+            "neg",
+            "gut",
+            "gutteil",
+            "gutteile",
+            "fehlerfrei",
+            "bon",
+            "bonne",
+            "bueno",
+            "buono",
+            "正常",
+            "良品",
+            "合格",
+        ),
         *("defect free", "no defect", "no defects", "without defect", "non defective", "not defective"),
-        *("no anomaly", "non anomalous", "not anomalous"),
+        *("no anomaly", "no anomalies", "non anomaly", "non anomalous", "not anomalous"),
+        *("non defect", "without defects", "without anomaly", "without anomalies"),
     )
 )
 BAD_WORDS = frozenset(
     (
         *("bad", "not good", "no good", "abnormal", "anomaly", "anomalies", "anomalous", "defect", "defects"),
-        *("defective", "defected", "faulty", "damaged", "outlier", "positive", "pos", "schlecht", "fehlerhaft"),
+        *("defective", "defected", "faulty", "damaged", "outlier", "positive", "pos", "schlecht", "schlechtteil"),
+        *("schlechtteile", "ausschuss", "fehlerhaft"),
         *("malo", "mauvais", "异常", "不良", "不良品", "不合格"),
     )
 )

@@ -13,6 +13,7 @@ colour.py        ICC profiles to sRGB, at 8 and 16 bits
 codecs.py        decoders that the base install does without
 intensity.py     which values of a camera count as black and as white
 listing.py       which files of a folder are images, and why the others are skipped
+mask_folders.py  names of folders that hold masks
 accounting.py    how many files were seen, used and skipped, in words and counts
 fingerprints.py  a hash of an image's pixels, and a signature that finds near-duplicates
 tiling.py        an image of any size to squares for a detector, and their maps back to one map

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from unmask.errors import DatasetError
 from unmask.imaging.formats import HEAD, kind_of
+from unmask.imaging.mask_folders import is_ground_truth
 from unmask.types import Skip, SkippedFile
 
 IMAGE_SUFFIXES = frozenset(
@@ -93,7 +94,8 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
 def gather(given: Sequence[str | Path], *, recursive: bool = True) -> Listing:
     """List image files as they are named, and those of folders, each file once however often it is reached.
 
-    A file that is named is taken whatever it is. Of two names of one file, one that is no link stays.
+    A file that is named is taken whatever it is, and so are those of a folder of masks that is named. Files in folders
+    of masks below a folder (ground_truth, masks) are skipped. Of two names of one file, one that is no link stays.
 
     Args:
         given: files and folders.
@@ -107,7 +109,7 @@ def gather(given: Sequence[str | Path], *, recursive: bool = True) -> Listing:
     for path in map(Path, given):
         if not os.path.exists(path):  # noqa: PTH110 - of a name that is too long, `Path` raises an error
             raise DatasetError(f"there is no file or folder {path}; give image files or folders of them")
-        listing = walk(path, recursive=recursive) if path.is_dir() else Listing((path,))
+        listing = _without_masks(path, walk(path, recursive=recursive)) if path.is_dir() else Listing((path,))
         files += listing.files
         skipped |= {one.path: one for one in listing.skipped}
     once, again = _each_once(files)
@@ -246,6 +248,14 @@ def _leads_up(link: Path) -> bool:
     """Whether a link leads to a folder that it lies in, at any depth."""
     target, place = Path(os.path.realpath(link)), Path(os.path.realpath(link.parent))
     return place.is_relative_to(target)
+
+
+def _without_masks(root: Path, listing: Listing) -> Listing:
+    """Skip the files in folders of masks below a folder."""
+    masks = {folder for folder in listing.folders if any(map(is_ground_truth, folder.relative_to(root).parts))}
+    files = tuple(file for file in listing.files if file.parent not in masks)
+    skipped = (SkippedFile(file, Skip.MASK) for file in listing.files if file.parent in masks)
+    return Listing(files, (*listing.skipped, *skipped), listing.folders)
 
 
 def _each_once(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:

@@ -8,6 +8,9 @@ coco.py       COCO and Datumaro
 foreign.py    annotations of other programs, refused by name
 real_iad.py   Real-IAD, by its JSON file
 folders.py    OCT2017, good/ beside bad/, and a plain folder of good images
+folder_names.py  what the names of folders mean
+beside.py     annotation files and masks beside images
+links.py      links to folders inside a data set
 trees.py      what these functions share
 """
 
@@ -18,6 +21,7 @@ from collections.abc import Callable
 from unmask.datasets import manifests
 from unmask.datasets.inventory import Inventory, abbreviated
 from unmask.datasets.labels import plain
+from unmask.datasets.layouts.beside import check_beside
 from unmask.datasets.layouts.coco import annotated
 from unmask.datasets.layouts.dagm import dagm
 from unmask.datasets.layouts.folders import flat, good_and_bad, oct2017
@@ -30,6 +34,7 @@ from unmask.datasets.layouts.visa import visa_1cls, visa_csv, visa_tree
 from unmask.datasets.wording import placed
 from unmask.errors import DatasetError
 from unmask.imaging.accounting import sentence
+from unmask.types import Skip
 
 
 def manifest(tree: Tree) -> Inventory | None:
@@ -57,6 +62,7 @@ LAYOUTS: tuple[Callable[[Tree], Inventory | None], ...] = (  # in this order: th
     foreign,
     flat,
 )
+LISTED = (annotated, real_iad, manifest, visa_csv)  # a file says what each image is
 KNOWN = (
     "MVTec AD, AD 2, 3D-AD and LOCO AD, MPDD, BTAD, VisA, Real-IAD, KolektorSDD, DAGM, OCT2017, COCO, Datumaro, good/ "
     "and bad/, a folder of good images, a CSV manifest"
@@ -73,6 +79,8 @@ def recognise(tree: Tree) -> Inventory:
     for layout in LAYOUTS:
         inventory = layout(tree)
         if inventory is not None and inventory.normals:
+            if layout not in LISTED and tree.root.is_dir():
+                check_beside((*inventory.normals, *inventory.held_out, *(sample.path for sample in inventory.test)))
             return inventory
         empty = empty or inventory
     root = tree.root
@@ -82,6 +90,11 @@ def recognise(tree: Tree) -> Inventory:
     if inside:
         several = f"{root} holds several data sets ({abbreviated(inside)})"
         raise DatasetError(f"{several}; give one, such as {root / inside[0]}")
+    if link := next((one.path for one in tree.listing.skipped if one.reason == Skip.TWICE and one.path.is_dir()), None):
+        raise DatasetError(
+            f"{placed(tree.root)}: no layout recognised; the link {link.relative_to(root)} leads to a folder that is "
+            "read under its own name; put the folder in place of the link"
+        )
     if tree.listing.skipped and not tree.listing.files:
         found = sentence(tree.listing.seen, tree.listing.skipped)
         raise DatasetError(f"{root}: no images in it. {found}; give a folder of good images, or a data set")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,14 +22,18 @@ from unmask.datasets.layouts.annotations import (
     size_in,
     subset_of,
 )
+from unmask.datasets.layouts.beside import annotation_files
+from unmask.datasets.layouts.folder_names import is_good
 from unmask.datasets.layouts.trees import Tree
-from unmask.datasets.wording import placed, shortened
+from unmask.datasets.wording import listed, placed, shortened
 from unmask.errors import DatasetError
 from unmask.imaging.images import size_of
+from unmask.imaging.mask_folders import is_mask_folder
 from unmask.types import Outlines
 
 ROBOFLOW = "_annotations.coco.json"
 NAMES = ("annotations.json", "result.json", "labels.json", "coco.json", ROBOFLOW)
+ANNOTATION_FOLDERS = ("coco", "datumaro", "json", "jsons", "ann", "anns", "anno", "annos", "meta")
 WRONG = (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError)
 
 
@@ -47,13 +52,19 @@ def annotated(tree: Tree) -> Inventory | None:
         DatasetError: a JSON file is damaged or contradicts itself, or its images are not there.
     """
     root = tree.root
-    files = [root] if root.is_file() and root.suffix.lower() == ".json" else list(_files(root))
+    if root.is_file():
+        return _annotated(root, [root]) if root.suffix.lower() == ".json" else None
+    return _annotated(root, list(_files(root))) or _annotated(root, _others(tree))
+
+
+def _annotated(root: Path, files: list[Path]) -> Inventory | None:
     images: list[Annotated] = []
     layout = ""
     for file in files:
         content = read_json(file)
         if not isinstance(content, dict):
             continue
+        _check_lists(file, content)
         if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
             images += _read(file, content, "COCO")
             layout = layout or "COCO"
@@ -63,16 +74,54 @@ def annotated(tree: Tree) -> Inventory | None:
     return inventory_of(layout, root if root.is_dir() else root.parent, images) if layout else None
 
 
+def _check_lists(file: Path, content: dict[str, Any]) -> None:
+    """Refuse COCO that says of no image what is in it.
+
+    Raises:
+        DatasetError: the list of annotations is missing.
+    """
+    images = content.get("images")
+    if not isinstance(images, list) or isinstance(content.get("annotations"), list):
+        return
+    if "categories" in content or any(isinstance(one, dict) and "file_name" in one for one in images):
+        raise DatasetError(
+            f"{placed(file)}: COCO without a list of annotations; export it again with them, or move it away"
+        )
+
+
+def _others(tree: Tree) -> list[Path]:
+    """Find the one JSON file of any other name that holds COCO or Datumaro.
+
+    Raises:
+        DatasetError: there are several.
+    """
+    files = [file for file in annotation_files(tree) if _holds_annotations(read_json(file))]
+    if len(files) > 1:
+        names = listed((file.relative_to(tree.root).as_posix() for file in files), 80)
+        raise DatasetError(
+            f"{placed(tree.root)} holds COCO or Datumaro annotations in {len(files)} files ({names}); give one of them"
+        )
+    return files
+
+
+def _holds_annotations(content: Any) -> bool:
+    return isinstance(content, dict) and (
+        (isinstance(content.get("images"), list) and not content.keys().isdisjoint(("annotations", "categories")))
+        or (isinstance(content.get("items"), list) and isinstance(content.get("categories"), dict))
+    )
+
+
 def _files(root: Path) -> Iterator[Path]:
     """List the JSON files of a folder that may hold annotations; none where folders of good images say what is good."""
-    if not root.is_dir() or any(
-        meaning(folder.name) == "good" for folder in (*folders_in(root), *folders_in(root / "train"))
-    ):
+    folders = folders_in(root)
+    trains = [inside for folder in folders if folder.name.lower() == "train" for inside in folders_in(folder)]
+    if any(is_good(folder.name) for folder in (*folders, *trains)):
         return
-    parts = [folder / ROBOFLOW for folder in folders_in(root) if (folder / ROBOFLOW).is_file()]
-    inside = sorted((root / "annotations").glob("*.json"))
-    instances = [file for file in inside if file.name.startswith("instances")]
-    beside = [root / name for name in NAMES if (root / name).is_file()]
+    parts = [folder / ROBOFLOW for folder in folders if (folder / ROBOFLOW).is_file()]
+    places = [folder for folder in folders if folder.name.lower() == "annotations"]
+    inside = sorted(file for place in places for file in place.glob("*.[jJ][sS][oO][nN]"))
+    instances = [file for file in inside if file.name.lower().startswith("instances")]
+    beside = sorted(file for file in root.glob("*.[jJ][sS][oO][nN]") if file.name.lower() in NAMES)
     yield from parts or instances or inside or beside
 
 
@@ -87,8 +136,8 @@ def _read(file: Path, content: dict[str, Any], kind: str) -> list[Annotated]:
 def _places(file: Path, subset: str) -> list[Path]:
     """List the folders in which the images of an annotation file may lie, the likeliest first."""
     here, above = file.parent, file.parent.parent
-    stem = file.stem.removeprefix("instances_")
-    tops = [here] if file.parent.name != "annotations" else [above, here]
+    stem = re.sub(r"^instances_", "", file.stem, flags=re.IGNORECASE)
+    tops = [above, here] if is_mask_folder(here.name) or here.name.lower() in ANNOTATION_FOLDERS else [here]
     names = (f"images/{stem}", stem, f"images/{subset}", subset, "images", "data", ".")
     return list(dict.fromkeys(top / name for top in tops for name in names if name))
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
 from unmask.datasets.labels import plain
-from unmask.datasets.layouts.trees import Masks, Tree, is_good, several, train_and_test
+from unmask.datasets.layouts.folder_names import is_good
+from unmask.datasets.layouts.trees import Masks, Tree, several, train_and_test, truth_of
 from unmask.datasets.masks import saturations
 from unmask.types import Sample
 
@@ -92,7 +93,7 @@ def mvtec_loco(tree: Tree) -> Inventory | None:
     https://www.mvtec.com/company/research/datasets/mvtec-loco
     """
     found = tree.kinds(tree.matching("test"))
-    masks = Masks(tree, tree.matching("ground truth"), found)
+    masks = Masks(tree, truth_of(tree, found), found)
     samples = [Sample(image, not is_good(kind), kind, masks.inside(folder, image)) for kind, folder, image in found]
     trains = tree.matching("train", is_good)
     if not trains or not any(sample.masks for sample in samples):

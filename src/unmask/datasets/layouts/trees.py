@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from unmask.datasets.inventory import Inventory
-from unmask.datasets.labels import BAD_WORDS, FAILED_WORDS, meaning, plain
+from unmask.datasets.labels import plain
+from unmask.datasets.layouts.folder_names import is_good, like_defects, like_good
+from unmask.datasets.layouts.links import in_place_of_links
 from unmask.datasets.masks import is_empty
 from unmask.datasets.wording import placed
 from unmask.errors import DatasetError
 from unmask.imaging.listing import Listing, walk
+from unmask.imaging.mask_folders import is_ground_truth, is_mask_folder
 from unmask.types import Sample
 
-# Words in the names of folders whose images nobody means to learn from as good ones.
-DEFECT_WORDS = (
-    (BAD_WORDS | FAILED_WORDS) - {"pos", "positive"}  # pos1 and pos2 are positions of a camera
-    | frozenset(
-        (
-            *("fault", "faults", "rejects", "scratch", "scratches", "scratched", "crack", "cracks", "cracked", "dent"),
-            *("dents", "dented", "hole", "holes", "stain", "stains", "stained", "contamination", "broken", "damage"),
-            *("missing", "scrap", "bent", "burr", "burrs", "chipped", "rust", "corrosion", "tear", "torn", "flaw"),
-            *("flaws", "wrong", "deformed", "deformation", "misplaced", "nogood", "outliers"),
-        )
-    )
-)
-GROUND_TRUTH = frozenset({"mask", "masks", "gt", "ground truth", "groundtruth"})
-MASKS = GROUND_TRUTH | {"label", "labels", "annotation", "annotations", "segmentation", "segmentations"}
 DEFECTIVE = "defective image of the training part"
-PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "eval", "test public"})
 
 
 class Tree:
@@ -49,7 +36,7 @@ class Tree:
 
     def __init__(self, root: Path, *, recursive: bool = True) -> None:
         self.root, self.recursive = root, recursive
-        self.listing = walk(root) if root.is_dir() else Listing(())
+        self.listing = in_place_of_links(root, walk(root)) if root.is_dir() else Listing(())
         self._images: dict[Path, list[Path]] = defaultdict(list)
         self._folders: dict[Path, list[Path]] = defaultdict(list)
         for file in self.listing.files:
@@ -82,7 +69,7 @@ class Tree:
         """
         found = list(self.images_in(folder))
         for inside in self.folders(folder) if self.recursive else ():
-            if plain(inside.name) not in MASKS and not (good and like_defects(inside.name)):
+            if not is_mask_folder(inside.name) and not (good and like_defects(inside.name)):
                 found += self.photographs(inside, good=good)
         return tuple(sorted(found))
 
@@ -106,18 +93,26 @@ class Tree:
             ]
         return sorted(found, key=lambda one: (plain(one.name), one))
 
-    def kinds(self, folders: Iterable[Path], inside: str = "") -> list[tuple[str, Path, Path]]:
-        """List (kind, its folder, image) for the images of <folder>/<kind>/, or of <folder>/<kind>/<inside>/.
+    def kinds(self, folders: Iterable[Path]) -> list[tuple[str, Path, Path]]:
+        """List (kind, its folder, image) for the images of <folder>/<kind>/.
+
+        A folder labels/ is one of masks, unless the ground truth has a kind of this name.
 
         Raises:
-            DatasetError: a folder of good images lies in a folder of another kind.
+            DatasetError: a folder of good images lies in a folder of another kind, or a name begins with good and goes
+                on in a way that says nothing.
         """
         found = []
+        marked = {plain(kind.name) for truth in self.matching(is_ground_truth) for kind in self.folders(truth)}
         for kind in (kind for folder in folders for kind in self.folders(folder)):
-            if plain(kind.name) in GROUND_TRUTH:
+            if is_ground_truth(kind.name) or (is_mask_folder(kind.name) and plain(kind.name) not in marked):
                 continue
             good = is_good(kind.name)
-            images = self.photographs(kind / inside, good=good)
+            images = self.photographs(kind, good=good)
+            if images and not good and like_good(kind.name) and plain(kind.name) not in marked:
+                raise DatasetError(
+                    f"{placed(kind)}: are these images good, or a kind of defect? name the folder good_2, or bad"
+                )
             for path in images if not good else ():
                 if within := next((name for name in path.parent.relative_to(kind).parts if is_good(name)), None):
                     raise DatasetError(
@@ -133,26 +128,6 @@ def stem_of(path: Path) -> str:
     return unicodedata.normalize("NFC", path.stem)
 
 
-def is_good(kind: str) -> bool:
-    """Say whether a folder's name means good images."""
-    return meaning(kind) == "good"
-
-
-def is_bad(kind: str) -> bool:
-    """Say whether a folder's name means bad images, of whatever kind."""
-    return meaning(kind) == "anomalous"
-
-
-def like_defects(name: str) -> bool:
-    """Say whether a folder's name speaks of defects, such as bad_parts or Scratch2; "defect free" does not."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|\d+", " ", unicodedata.normalize("NFC", name))
-    text = f" {plain(spaced)} "
-    if re.search(r" (not|no) (good|ok) ", text):
-        return True
-    words = re.sub(r" (no|non|without|zero) \w+ | \w+ free | free of \w+ ", " ", text).split()
-    return not DEFECT_WORDS.isdisjoint(words)
-
-
 def train_and_test(
     layout: str, tree: Tree, good: str | None, test: Sequence[Path] | None = None, truth: Sequence[Path] | None = None
 ) -> Inventory | None:
@@ -166,7 +141,7 @@ def train_and_test(
         good: the name of a folder of good images in train/; None = any that no other layout asks for. Where there is
             none, None is returned.
         test: folders of kinds; None = those named test.
-        truth: folders of masks; None = those named ground_truth.
+        truth: folders of masks; None = see `truth_of`.
     """
     trains = tree.matching("train", is_good)
     asked = [folder for folder in trains if plain(folder.name) == good]
@@ -176,11 +151,27 @@ def train_and_test(
         return None
     trains.sort(key=lambda one: one != asked[0])
     found = tree.kinds(tree.matching("test") if test is None else test)
-    masks = Masks(tree, tree.matching("ground truth") if truth is None else truth, found)
+    masks = Masks(tree, truth_of(tree, found) if truth is None else truth, found)
     samples = [Sample(image, not is_good(kind), kind, masks.of(folder, image)) for kind, folder, image in found]
     held_out = tree.good_images(tree.matching("validation", is_good))
     normals, warnings = tree.good_images(trains), several(trains)
     return Inventory(layout, trains[0], normals, tuple(samples), held_out, masks.files, warnings=warnings)
+
+
+def truth_of(tree: Tree, images: Iterable[tuple[str, Path, Path]]) -> list[Path]:
+    """Find the folders of masks: those named ground_truth, or else those such as masks/ with a folder of a kind.
+
+    Args:
+        tree: of the data set.
+        images: what `Tree.kinds` gave for the test images.
+    """
+    kinds = {plain(kind) for kind, _, _ in images}
+    others = [
+        folder
+        for folder in tree.matching(is_ground_truth)
+        if any(plain(kind.name) in kinds for kind in tree.folders(folder))
+    ]
+    return tree.matching("ground truth") or others
 
 
 class Masks:
