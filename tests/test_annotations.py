@@ -399,3 +399,18 @@ def test_folders_of_good_images_say_what_is_good(tmp_path):
 def test_names_of_subsets():
     names = ("train", "instances_train2017", "valid", "Validation", "my_test", "default", "contest", "restrained")
     assert [subset_of(name) for name in names] == ["train", "train", "val", "val", "test", "", "", ""]
+
+
+@pytest.mark.parametrize("wrong", [None, 7, 1.5, "", [], ["a.png"], {}, True, "\0", "x" * 5000])
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("key", ["image_path", "mask_path", "anomaly_class"])
+def test_paths_of_real_iad_that_are_no_texts(tmp_path, wrong, part, key):
+    pictures(tmp_path / "jack/OK", *NAMES)
+    rows = [{"image_path": f"OK/{name}", "mask_path": None, "anomaly_class": "OK"} for name in NAMES]
+    content = {"meta": {"normal_class": "OK"}, "train": rows[:4], "test": [*rows[4:7], {**rows[7]}]}
+    content[part][-1] |= {"anomaly_class": "AK", "mask_path": "OK/0.png", key: wrong}
+    write(tmp_path / "jack.json", content)
+    for path in (tmp_path / "jack.json", tmp_path / "jack"):
+        message = failure(path)
+        assert len(message) <= 300
+        assert "\n" not in message

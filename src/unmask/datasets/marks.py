@@ -131,7 +131,7 @@ def _is_border(void: Bool[np.ndarray, "h w"], classes: Bool[np.ndarray, "h w"]) 
 
 
 def _between(values: Shaped[np.ndarray, "h w"], low: float, high: float) -> Bool[np.ndarray, "h w"]:
-    """Find the pixels that tell classes from brightness: of values between, or for want of them, close to the lowest."""
+    """Find the pixels that tell classes from brightness: of values between, or else close to the lowest."""
     noise = NOISE * (high - low)
     between = (values > low + noise) & (values < high - noise)
     return between if between.any() else (values > low) & (values <= low + noise)

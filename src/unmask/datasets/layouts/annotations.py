@@ -109,7 +109,7 @@ def found(file: Path, names: Iterable[str], places: Sequence[Path]) -> list[Path
         inside = name.replace("\\", "/")
         parts = [part + suffix for part in (inside, inside.rpartition("/")[2]) for suffix in SUFFIXES]
         candidates = (place / part for part in parts for place in places)
-        path = next((path for path in candidates if _is_file(path)), None)
+        path = next((path for path in candidates if is_file(path)), None)
         if path is None:
             missing.append(inside)
         else:
@@ -233,8 +233,9 @@ def _told(images: Sequence[Annotated]) -> tuple[str, ...]:
     return (f"{len(boxed)} images have boxes and no shapes, and all of a box counts as defective: {listed(boxed)}",)
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Say whether a file is there; there is none of a name that no file can have."""
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):
         return False
