@@ -20,7 +20,8 @@ GOOD_WORDS = frozenset(
         *("good", "normal", "nominal", "fine", "healthy", "clean", "intact", "perfect", "undamaged", "flawless"),
         *("inlier", "negative", "neg", "gut", "fehlerfrei", "bon", "bonne", "bueno", "buono", "正常", "良品", "合格"),
         *("defect free", "no defect", "no defects", "without defect", "non defective", "not defective"),
-        *("no anomaly", "non anomalous", "not anomalous"),
+        *("no anomaly", "non anomalous", "not anomalous", "non defect"),
+        *("no crack", "no cracks", "crack free", "uncracked", "non cracked", "no scratch", "no scratches"),
     )
 )
 BAD_WORDS = frozenset(
@@ -33,13 +34,14 @@ BAD_WORDS = frozenset(
 PASSED_WORDS = frozenset(
     (
         *("ok", "okay", "pass", "passed", "accept", "accepted", "conform", "conforme", "conforming", "io"),
-        "in ordnung",
+        *("in ordnung", "acceptable"),
     )
 )
 FAILED_WORDS = frozenset(
     (
         *("ng", "nok", "ko", "not ok", "not okay", "fail", "failed", "failure", "reject", "rejected", "nio"),
         *("nicht in ordnung", "non conform", "non conforme", "nonconforming", "non conforming"),
+        *("unacceptable", "not acceptable"),
     )
 )
 TRUTHS: Mapping[str, bool] = {"false": False, "no": False, "true": True, "yes": True}
