@@ -295,3 +295,19 @@ def failure(path):
 def test_a_table_of_bars_with_commas_in_its_cells(tmp_path):
     (tmp_path / "table.txt").write_text("path|label\na,b.png|good\n")
     assert read_table(tmp_path / "table.txt", ("path", "label")).rows == ((2, ("a,b.png", "good")),)
+
+
+def test_contents_see_who_holds_out_what(images):
+    plain = [row.rpartition(",")[0] for row in ROWS]
+    good = [f"images/00{number}.png,good,train," for number in range(4, 8)]
+    held_out = [good[0].replace("train", "val"), *good[1:]]
+    grouped = [f"{row},{group}" for row, group in zip([*plain[1:], *good], "aabbccdd", strict=True)]
+    others = [f"{row},{group}" for row, group in zip([*plain[1:], *good], "abbbccdd", strict=True)]
+    splits = [load(images, *plain, *good), load(images, *plain, *held_out)]
+    splits += [load(images, ROWS[0], *rows) for rows in (grouped, others)]
+    assert len({datasets.fingerprint(split) for split in splits}) == 1
+    assert len({datasets.contents(split) for split in splits}) == 4
+    rest = f"{plain[0]},group\n" + "\n".join(grouped)
+    again = datasets.load(images / "table.csv", seed=7)
+    assert datasets.contents(again) == datasets.contents(splits[3]), "no seed enters"
+    assert datasets.contents(load(images, rest)) == datasets.contents(splits[2])

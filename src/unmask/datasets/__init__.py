@@ -26,7 +26,7 @@ from unmask.datasets.accounting import account, defect_warnings
 from unmask.datasets.checks import check
 from unmask.datasets.contents import contents, fingerprint
 from unmask.datasets.copies import count_once
-from unmask.datasets.division import draw, group_warnings, grouped, names_of, with_test_normals
+from unmask.datasets.division import draw, group_warnings, grouped, names_of, rule_of, with_test_normals
 from unmask.datasets.inventory import Inventory
 from unmask.datasets.layouts import recognise
 from unmask.datasets.layouts.trees import Tree
@@ -109,4 +109,5 @@ def _divided(root: Path, inventory: Inventory, held_out_share: float, seed: int)
         has_masks=any(sample.masks for sample in inventory.test),
         warnings=warnings,
         is_drawn=not inventory.held_out and not inventory.groups,
+        rule=rule_of(inventory),
     )
