@@ -100,6 +100,9 @@ def test_coco_as_roboflow_writes_it(tmp_path):
     assert [path.name for path in split.held_out] == ["valid1.jpg", "valid2.jpg"]
     assert areas(split) == {"test0.jpg": 400}
     assert "2 defective images outside of the test set are not used" in split.warnings
+    assert [one.reason for one in split.skipped if one.path.suffix == ".jpg"] == [
+        "defective image outside of the test set"
+    ] * 2
     (tmp_path / "test/_annotations.coco.json").unlink()
     assert areas(datasets.load(tmp_path)) == {"valid0.jpg": 400}
 
@@ -318,6 +321,12 @@ def test_an_image_of_another_folder_is_not_taken_for_a_missing_one(tmp_path):
     pictures(tmp_path / "elsewhere/images", *NAMES)
     coco(tmp_path / "elsewhere", [f"day1/{name}" for name in NAMES])
     assert len(datasets.load(tmp_path / "elsewhere").normals) > 0
+
+
+def test_equal_outlines_of_several_images_count_for_each(tmp_path):
+    pictures(tmp_path / "images", *NAMES)
+    coco(tmp_path, NAMES, [(name, "scratch", {"segmentation": [SQUARE]}) for name in NAMES[:3]])
+    assert datasets.summary(datasets.load(tmp_path))["masks"] == 3
 
 
 def test_shapes_of_datumaro_that_are_no_polygons(tmp_path):

@@ -155,6 +155,22 @@ def test_pages(tmp_path):
         area(tmp_path / "mask.tif")
 
 
+def test_a_tiff_of_two_channels_is_refused_as_what_it_is(tmp_path):
+    root = write_mvtec(tmp_path)
+    mask = root / "ground_truth/crack/000_mask.png"
+    mask.unlink()
+    tifffile.imwrite(mask.with_suffix(".tif"), np.zeros((4, 6, 2), np.uint8), photometric="minisblack")
+    with pytest.raises(DatasetError, match=r"000_mask\.tif: the mask cannot be read \(.*4 pages"):
+        datasets.load(root)
+
+
+def test_a_pointer_of_git_lfs_is_no_image(tmp_path):
+    root = write_mvtec(tmp_path)
+    (root / "train/good/000.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DatasetError, match="is a Git LFS pointer, not the image; run: git lfs pull"):
+        datasets.load(root)
+
+
 @pytest.mark.parametrize("values", [SHAPE.astype(np.complex64), np.where(SHAPE, np.nan, 0).astype(np.float32)])
 def test_numbers_that_are_no_mask(values, tmp_path):
     tifffile.imwrite(tmp_path / "mask.tif", values)

@@ -13,6 +13,7 @@ from unmask.datasets.wording import listed, placed, shortened
 from unmask.errors import DatasetError
 from unmask.types import Outlines, Sample
 
+UNUSED = "defective image outside of the test set"
 SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".bmp", ".tif")  # where a file gives the name of an image without one
 
 
@@ -66,6 +67,8 @@ def inventory_of(layout: str, root: Path, images: Sequence[Annotated]) -> Invent
     ]
     used = {*normals, *(sample.path for sample in test)}
     held_out = [image.path for image in images if image.path not in used and not image.defect]
+    used |= set(held_out)
+    unused = [image.path for image in images if image.path not in used]
     return Inventory(
         layout,
         root,
@@ -73,7 +76,8 @@ def inventory_of(layout: str, root: Path, images: Sequence[Annotated]) -> Invent
         tuple(test),
         held_out=tuple(held_out),
         draws_test_normals=not divided,
-        warnings=(*_unused(len(images) - len(used) - len(held_out)), *_told(images)),
+        warnings=(*_unused(len(unused)), *_told(images)),
+        unused=dict.fromkeys(unused, UNUSED),
     )
 
 
