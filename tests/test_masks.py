@@ -263,6 +263,15 @@ def test_a_border_of_void_around_a_thin_crack_is_not_counted(tmp_path):
         assert "void" in marks.remark
 
 
+def test_a_border_of_void_around_instances_of_16_bits_is_not_counted():
+    numbers = instances(130)
+    marked = numbers > 0
+    void = np.logical_or.reduce([np.roll(marked, by, axis) for by in (1, -1) for axis in (0, 1)]) & ~marked
+    marks = marks_of(np.where(void, 65_535, numbers).astype(np.uint16))
+    assert "not counted" in marks.remark
+    assert marks.defective.sum() == 25 * 130
+
+
 def test_empty_and_full_masks(tmp_path):
     full = np.ones_like(SHAPE)
     for number in (1, 255):

@@ -107,7 +107,7 @@ def _of_values(values: Shaped[np.ndarray, "h w"], *, lossy: bool) -> Marks:
     if low > high * 3 / 4:
         return Marks(np.ones(values.shape, bool))
     whole = bool((levels == np.floor(levels)).all())
-    if whole and low == 0 and high in VOID and len(levels) > 2 and levels[-2] < CLASS_NUMBERS:
+    if whole and low == 0 and high in VOID and len(levels) > 2 and levels[-2] < (high + 1) / 4:
         classes, void = (values > 0) & (values < high), values == high
         if _is_border(void, classes) or _areas(classes, values, high):
             return _beside_void(classes, void)
@@ -120,7 +120,9 @@ def _beside_void(classes: Bool[np.ndarray, "h w"], void: Bool[np.ndarray, "h w"]
     """Leave out the pixels that are undecided, where that is what they must be."""
     if _is_border(void, classes):
         return Marks(classes, "hold the void of Pascal VOC around classes, which is not counted as defective")
-    return Marks(classes | void, "hold 255 or the void of Pascal VOC beside classes; all of it counts as defective")
+    return Marks(
+        classes | void, "hold 255, 65535 or the void of Pascal VOC beside classes; all of it counts as defective"
+    )
 
 
 def _is_border(void: Bool[np.ndarray, "h w"], classes: Bool[np.ndarray, "h w"]) -> bool:
