@@ -9,7 +9,8 @@ import pytest
 
 from trees import put
 from unmask import datasets
-from unmask.datasets.layouts.annotations import runs_in, subset_of
+from unmask.datasets.layouts.annotations import subset_of
+from unmask.datasets.layouts.outlines import runs_in
 from unmask.errors import DatasetError
 
 SHAPE = np.zeros((80, 100), bool)
@@ -99,6 +100,9 @@ def test_coco_as_roboflow_writes_it(tmp_path):
     assert [path.name for path in split.held_out] == ["valid1.jpg", "valid2.jpg"]
     assert areas(split) == {"test0.jpg": 400}
     assert "2 defective images outside of the test set are not used" in split.warnings
+    assert [one.reason for one in split.skipped if one.path.suffix == ".jpg"] == [
+        "defective image outside of the test set"
+    ] * 2
     (tmp_path / "test/_annotations.coco.json").unlink()
     assert areas(datasets.load(tmp_path)) == {"valid0.jpg": 400}
 
@@ -125,6 +129,7 @@ def test_coco_with_files_for_each_subset(tmp_path):
         ({"segmentation": {"size": [80, 100], "counts": LONG}, "iscrowd": 1}, 400),
         ({"segmentation": {"size": [80, 100], "counts": SHORT}}, 400),
         ({"segmentation": [], "bbox": [40, 30, 20, 20]}, 400),
+        ({"segmentation": [SQUARE, []]}, 400),
         ({"segmentation": [[]], "bbox": [40, 30, 20, 20]}, 400),
         ({"bbox": [40.0, 30.0, 20.0, 20.0]}, 400),
         ({"segmentation": [[10, 10, 90, 15, 30, 70]]}, 2360),  # pixels whose centre is inside; 2350 by geometry
@@ -231,7 +236,6 @@ def test_what_contradicts_itself_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
-        ({"segmentation": [[1, 2, 3, 4]]}, "a polygon of 4 coordinates"),
         ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "a polygon of 7 coordinates"),
         ({"segmentation": [[1, 2, "3", 4, 5, 6]]}, "no list of numbers"),
         ({"segmentation": [[1, 2, 1e300, 4, 5, 6]]}, "far outside"),
@@ -240,29 +244,102 @@ def test_what_contradicts_itself_is_refused(tmp_path):
         ({"segmentation": {"size": [100, 80], "counts": LONG}}, "of another size"),
         ({"segmentation": {"size": [80, 100], "counts": "\u20ac"}}, "short form"),
         ({"segmentation": {"size": [80, 100], "counts": [-1, 8001]}}, "do not fill"),
-        ({"segmentation": 7}, "an entry of another form"),
+        ({"segmentation": 7}, "annotation 0 has a segmentation of another form"),
+        ({"segmentation": [SQUARE, 7]}, "annotation 0 has an outline that is no list of numbers"),
         ({"bbox": [1, 2, -3, 4]}, "a box"),
-        ({"image_id": -4}, "an annotation of image -4, which is not listed"),
-        ({"category_id": 10**400}, "an annotation of category 1000"),
-        ({"category_id": [1]}, "an entry of another form"),
+        ({"image_id": -4}, "annotation 0 has image -4, which is not listed"),
+        ({"category_id": 10**400}, "annotation 0 has category 1000"),
+        ({"category_id": [1]}, "annotation 0 has another form"),
     ],
 )
 def test_annotations_that_are_refused(tmp_path, keys, reason):
     pictures(tmp_path / "images", *NAMES)
     coco(tmp_path, NAMES, [("0.png", "scratch", keys)])
     message = refused(tmp_path)
-    assert "instances_default.json: not read as COCO: it has" in message
+    assert "instances_default.json: not read as COCO: annotation 0 has" in message
     assert reason in message
 
 
-@pytest.mark.parametrize("size", [(0, 80), (-100, 80), ("100", 80), (10**9, 8 * 10**8), (10**400, 1), (None, None)])
+@pytest.mark.parametrize("size", [(0, 80), (-100, 80), ("100", 80), (10**9, 8 * 10**8), (10**400, 1), (95.5, 80)])
 def test_sizes_that_are_refused(tmp_path, size):
     pictures(tmp_path / "images", *NAMES)
     file = coco(tmp_path, NAMES, [("0.png", "scratch", {"segmentation": [SQUARE]})])
     content = json.loads(file.read_text())
     content["images"][0] |= {"width": size[0], "height": size[1]}
     write(file, content)
-    assert "not read as COCO" in refused(tmp_path)
+    assert "not read as COCO: image 5 has a" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "size", [{"width": 100.0, "height": 80.0}, {"width": None, "height": None}, {"width": 100}, {}]
+)
+def test_sizes_that_are_whole_or_missing(tmp_path, size):
+    pictures(tmp_path / "images", *NAMES)
+    file = coco(tmp_path, NAMES, [("0.png", "scratch", {"segmentation": [SQUARE]})])
+    content = json.loads(file.read_text())
+    content["images"][0] = {"id": 5, "file_name": "0.png", **size}
+    write(file, content)
+    assert areas(datasets.load(tmp_path)) == {"0.png": 400}
+
+
+def test_an_annotation_without_a_key_is_named(tmp_path):
+    pictures(tmp_path / "images", *NAMES)
+    file = coco(tmp_path, NAMES, [("0.png", "scratch", {"segmentation": [SQUARE], "id": 77})])
+    for part, key, named in (("annotations", "category_id", "annotation 77"), ("images", "file_name", "image 5")):
+        content = json.loads(file.read_text())
+        del content[part][0][key]
+        write(tmp_path / "other.json", content)
+        assert f"{named} has no {key}; export it again" in refused(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("line", [[[1, 2, 3, 4]], [[1, 2]], [1, 2, 3, 4]])
+def test_polygons_of_two_corners_have_no_area(tmp_path, line):
+    pictures(tmp_path / "images", *NAMES)
+    coco(
+        tmp_path,
+        NAMES,
+        [("0.png", "scratch", {"segmentation": line}), ("0.png", "scratch", {"segmentation": [SQUARE]})],
+    )
+    assert areas(datasets.load(tmp_path)) == {"0.png": 400}
+    coco(tmp_path, NAMES, [("0.png", "scratch", {"segmentation": line, "bbox": [40, 30, 20, 20]})])
+    assert areas(datasets.load(tmp_path)) == {"0.png": 400}
+    coco(
+        tmp_path,
+        NAMES,
+        [("0.png", "scratch", {"segmentation": line}), ("1.png", "scratch", {"segmentation": [SQUARE]})],
+    )
+    split = datasets.load(tmp_path)
+    assert "1 of 2 defective images have a mask that marks nothing: images/0.png" in split.warnings
+
+
+def test_an_image_of_another_folder_is_not_taken_for_a_missing_one(tmp_path):
+    pictures(tmp_path / "images/day1", *NAMES)
+    pictures(tmp_path / "images", "25.png")
+    names = [*(f"day1/{name}" for name in NAMES), "day2/25.png"]
+    coco(tmp_path, names, [("day2/25.png", "scratch", {"segmentation": [SQUARE]})])
+    assert "1 of its images are not there: day2/25.png" in refused(tmp_path)
+    pictures(tmp_path / "elsewhere/images", *NAMES)
+    coco(tmp_path / "elsewhere", [f"day1/{name}" for name in NAMES])
+    assert len(datasets.load(tmp_path / "elsewhere").normals) > 0
+
+
+def test_equal_outlines_of_several_images_count_for_each(tmp_path):
+    pictures(tmp_path / "images", *NAMES)
+    coco(tmp_path, NAMES, [(name, "scratch", {"segmentation": [SQUARE]}) for name in NAMES[:3]])
+    assert datasets.summary(datasets.load(tmp_path))["masks"] == 3
+
+
+def test_shapes_of_datumaro_that_are_no_polygons(tmp_path):
+    pictures(tmp_path / "images/default", *NAMES)
+    caption = {"id": 0, "type": "caption", "caption": "x"}
+    ellipse = {"id": 1, "type": "ellipse", "points": [30, 20, 70, 60], "label_id": 1}
+    line = {"id": 2, "type": "polyline", "points": [1, 2, 30, 40], "label_id": 1}
+    datumaro(tmp_path, {"0.png": [caption], "7.png": [ellipse, caption], "6.png": [ellipse, line]})
+    split = datasets.load(tmp_path)
+    assert areas(split) == {name: pytest.approx(np.pi * 400, abs=8) for name in ("6.png", "7.png")}
+    assert "1 images have shapes without an area, which mark no pixel: 6.png (polyline)" in split.warnings
+    datumaro(tmp_path, {"7.png": [{**ellipse, "label_id": None}]})
+    assert "item 7 has the label None, which is not listed" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -399,3 +476,18 @@ def test_folders_of_good_images_say_what_is_good(tmp_path):
 def test_names_of_subsets():
     names = ("train", "instances_train2017", "valid", "Validation", "my_test", "default", "contest", "restrained")
     assert [subset_of(name) for name in names] == ["train", "train", "val", "val", "test", "", "", ""]
+
+
+@pytest.mark.parametrize("wrong", [None, 7, 1.5, "", [], ["a.png"], {}, True, "\0", "x" * 5000])
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("key", ["image_path", "mask_path", "anomaly_class"])
+def test_paths_of_real_iad_that_are_no_texts(tmp_path, wrong, part, key):
+    pictures(tmp_path / "jack/OK", *NAMES)
+    rows = [{"image_path": f"OK/{name}", "mask_path": None, "anomaly_class": "OK"} for name in NAMES]
+    content = {"meta": {"normal_class": "OK"}, "train": rows[:4], "test": [*rows[4:7], {**rows[7]}]}
+    content[part][-1] |= {"anomaly_class": "AK", "mask_path": "OK/0.png", key: wrong}
+    write(tmp_path / "jack.json", content)
+    for path in (tmp_path / "jack.json", tmp_path / "jack"):
+        message = failure(path)
+        assert len(message) <= 300
+        assert "\n" not in message

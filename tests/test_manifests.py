@@ -95,7 +95,10 @@ def test_columns_that_have_no_use_and_one_without_a_name(images):
 
 @pytest.mark.parametrize(
     ("good", "bad"),
-    [("pass", "fail"), ("False", "True"), ("0.0", "1.0"), ("no", "yes"), ("i.O.", "n.i.O."), ("o", "x")],
+    [
+        *(("pass", "fail"), ("False", "True"), ("0.0", "1.0"), ("no", "yes"), ("i.O.", "n.i.O."), ("o", "x")),
+        *(("Non-defect", "defect"), ("acceptable", "unacceptable"), ("no crack", "crack")),
+    ],
 )
 def test_labels_in_words(images, good, bad):
     rows = [row.replace("good,test", f"{good},test").replace("scratch", bad) for row in ROWS]
@@ -107,6 +110,33 @@ def test_a_column_that_is_true_for_good_images(images):
     split = load(images, *rows)
     assert by_name(split) == {"002.png": (False, "good", 0), "003.png": (True, "anomaly", 1)}
     assert "labels taken: True (3) as good, False (1) as defective" in split.warnings
+
+
+@pytest.mark.parametrize(("good", "bad"), [("1", "0"), ("1.0", "0.0"), ("yes", "no")])
+def test_numbers_in_a_column_that_is_true_for_good_images(images, good, bad):
+    rows = [row.replace("label", "is_good").replace("good,t", f"{good},t").replace("scratch", bad) for row in ROWS]
+    assert by_name(load(images, *rows))["003.png"] == (True, "anomaly", 1)
+
+
+def test_labels_none_of_which_means_good(images):
+    rows = ["path,verdict", *(f"images/00{number}.png,OK_1" for number in range(5)), "images/005.png,NG_1"]
+    message = refused(images, *rows)
+    assert "verdict holds OK_1 (5), NG_1 (1); none of these words means good; write good" in message
+    message = refused(images, "path,label,split", "images/000.png,good,test", "images/003.png,bad,test")
+    assert "label holds good (1), bad (1); those that mean good are all of another split" in message
+
+
+def test_rows_that_are_not_used_are_counted_with_their_reasons(images):
+    mark(images / "empty.png", 0)
+    mark(images / "val.png", 3)
+    split = load(images, *ROWS, "images/004.png,bad,val,val.png,", "images/005.png,good,train,empty.png,")
+    skipped = {one.path.name: one.reason for one in split.skipped}
+    assert skipped == {
+        "004.png": "defective image of the split val",
+        "val.png": "defective image of the split val",
+        "empty.png": "mask of a good image",
+    }
+    assert split.seen == 9
 
 
 def test_splits(images):
@@ -265,3 +295,19 @@ def failure(path):
 def test_a_table_of_bars_with_commas_in_its_cells(tmp_path):
     (tmp_path / "table.txt").write_text("path|label\na,b.png|good\n")
     assert read_table(tmp_path / "table.txt", ("path", "label")).rows == ((2, ("a,b.png", "good")),)
+
+
+def test_contents_see_who_holds_out_what(images):
+    plain = [row.rpartition(",")[0] for row in ROWS]
+    good = [f"images/00{number}.png,good,train," for number in range(4, 8)]
+    held_out = [good[0].replace("train", "val"), *good[1:]]
+    grouped = [f"{row},{group}" for row, group in zip([*plain[1:], *good], "aabbccdd", strict=True)]
+    others = [f"{row},{group}" for row, group in zip([*plain[1:], *good], "abbbccdd", strict=True)]
+    splits = [load(images, *plain, *good), load(images, *plain, *held_out)]
+    splits += [load(images, ROWS[0], *rows) for rows in (grouped, others)]
+    assert len({datasets.fingerprint(split) for split in splits}) == 1
+    assert len({datasets.contents(split) for split in splits}) == 4
+    rest = f"{plain[0]},group\n" + "\n".join(grouped)
+    again = datasets.load(images / "table.csv", seed=7)
+    assert datasets.contents(again) == datasets.contents(splits[3]), "no seed enters"
+    assert datasets.contents(load(images, rest)) == datasets.contents(splits[2])

@@ -155,6 +155,22 @@ def test_pages(tmp_path):
         area(tmp_path / "mask.tif")
 
 
+def test_a_tiff_of_two_channels_is_refused_as_what_it_is(tmp_path):
+    root = write_mvtec(tmp_path)
+    mask = root / "ground_truth/crack/000_mask.png"
+    mask.unlink()
+    tifffile.imwrite(mask.with_suffix(".tif"), np.zeros((4, 6, 2), np.uint8), photometric="minisblack")
+    with pytest.raises(DatasetError, match=r"000_mask\.tif: the mask cannot be read \(.*4 pages"):
+        datasets.load(root)
+
+
+def test_a_pointer_of_git_lfs_is_no_image(tmp_path):
+    root = write_mvtec(tmp_path)
+    (root / "train/good/000.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DatasetError, match="is a Git LFS pointer, not the image; run: git lfs pull"):
+        datasets.load(root)
+
+
 @pytest.mark.parametrize("values", [SHAPE.astype(np.complex64), np.where(SHAPE, np.nan, 0).astype(np.float32)])
 def test_numbers_that_are_no_mask(values, tmp_path):
     tifffile.imwrite(tmp_path / "mask.tif", values)
@@ -170,6 +186,40 @@ def test_numbers_that_are_no_mask(values, tmp_path):
 )
 def test_each_of_several_classes_is_defective(indices, tmp_path):
     assert area(save(indices.astype(np.uint8), tmp_path / "mask.png")) == 640
+
+
+def instances(count, gap=2):
+    """Squares of 5 x 5 pixels with the numbers 1 to count, as a labelling of connected areas gives them."""
+    numbers = np.zeros((105, 105), np.uint16)
+    for number in range(count):
+        y, x = (step * (5 + gap) for step in divmod(number, 105 // (5 + gap)))
+        numbers[y : y + 5, x : x + 5] = number + 1
+    return numbers
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("count", [63, 64, 80, 130, 200])
+def test_each_of_many_instances_is_defective(count, kind):
+    marks = marks_of(instances(count).astype(kind))
+    assert (marks.defective.sum(), marks.remark) == (25 * count, "")
+    assert marks_of(instances(count, gap=0).astype(kind)).defective.sum() == 25 * count
+
+
+def test_a_scratch_of_one_pixel_and_classes_of_large_numbers_are_defective():
+    thin = instances(130) * (np.arange(105) % 7 == 2)
+    assert marks_of(thin).defective.sum() == 650
+    few = np.zeros((80, 100), np.uint16)
+    few[2:10, 2:10], few[2:10, 20:30], few[30:70, 20:80] = 11_001, 11_002, 33_001
+    assert marks_of(few).defective.sum() == 64 + 80 + 2400
+    assert marks_of(SHAPE * np.uint8(100) + OTHER * np.uint8(3)).defective.sum() == 640
+
+
+def test_heat_maps_and_soft_edges_are_no_instances():
+    y, x = np.mgrid[:400, :500]
+    heat = (255 * np.exp(-((y - 200) ** 2 + (x - 250) ** 2) / 9000)).astype(np.uint8)
+    assert np.array_equal(marks_of(heat).defective, heat > 127)
+    soft = np.asarray(drawn_softly().rotate(17, Image.Resampling.BICUBIC)).repeat(4, 0).repeat(4, 1)
+    assert marks_of(soft).defective.sum() == pytest.approx(6400, rel=0.05)
 
 
 def test_classes_in_colours(tmp_path):
@@ -191,6 +241,35 @@ def test_the_void_of_pascal_voc_is_not_counted(tmp_path):
         marks = marks_of(mask_pixels(save(content, tmp_path / "mask.png"))[0])
         assert marks.defective.sum() == 400
         assert "void" in marks.remark
+
+
+@pytest.mark.parametrize("sizes", [(6, 20), (20, 6), (6, 6)])
+@pytest.mark.parametrize("number", [1, 2, 63])
+def test_classes_beside_255_are_not_lost(sizes, number):
+    mixed = np.zeros((80, 100), np.uint8)
+    mixed[10 : 10 + sizes[0], 20:40], mixed[40 : 40 + sizes[1], 50:70] = number, 255
+    marks = marks_of(mixed)
+    assert np.array_equal(marks.defective, mixed > 0)
+    assert "all of it counts" in marks.remark
+
+
+def test_a_border_of_void_around_a_thin_crack_is_not_counted(tmp_path):
+    crack = np.zeros((80, 100), np.uint8)
+    crack[30:33, 20:70] = 255
+    crack[31, 20:70] = 1
+    for content in (Image.fromarray(crack), voc(crack), voc(crack).convert("RGB")):
+        marks = marks_of(mask_pixels(save(content, tmp_path / "mask.png"))[0])
+        assert np.array_equal(marks.defective, crack == 1)
+        assert "void" in marks.remark
+
+
+def test_a_border_of_void_around_instances_of_16_bits_is_not_counted():
+    numbers = instances(130)
+    marked = numbers > 0
+    void = np.logical_or.reduce([np.roll(marked, by, axis) for by in (1, -1) for axis in (0, 1)]) & ~marked
+    marks = marks_of(np.where(void, 65_535, numbers).astype(np.uint16))
+    assert "not counted" in marks.remark
+    assert marks.defective.sum() == 25 * 130
 
 
 def test_empty_and_full_masks(tmp_path):

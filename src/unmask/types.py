@@ -112,6 +112,8 @@ class Split:
         is_drawn: whether hashes of names alone chose the images that are held out, and neither authors nor groups did.
         seen: how many files lie in its folder, or are named by its table.
         skipped: those of them that nothing is done with.
+        rule: what beside the seed decides which images are held out: "held out|name" of each that authors hold out, and
+            "group|name|group" of each in a group; sorted, and empty where names alone decide.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Split:
     is_drawn: bool = False
     seen: int = 0
     skipped: tuple[SkippedFile, ...] = ()
+    rule: tuple[str, ...] = ()
 
 
 class Prediction(NamedTuple):

@@ -67,7 +67,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def prints_of(split: Split) -> dict[str, str]:
-    """What a row keeps to know its data set again: hashes of its files' names and sizes, and of their contents.
+    """What a row keeps to know its data set again: hashes of its files' names and sizes, and of contents and split.
 
     Raises:
         DatasetError: a file has gone since the split was loaded.

@@ -26,7 +26,7 @@ from unmask.datasets.accounting import account, folder_warnings
 from unmask.datasets.checks import check
 from unmask.datasets.contents import contents, fingerprint
 from unmask.datasets.copies import count_once
-from unmask.datasets.division import draw, group_warnings, grouped, names_of, with_test_normals
+from unmask.datasets.division import draw, group_warnings, grouped, names_of, rule_of, with_test_normals
 from unmask.datasets.inventory import Inventory, abbreviated
 from unmask.datasets.layouts import recognise
 from unmask.datasets.layouts.trees import Tree
@@ -90,16 +90,12 @@ def load(
 
 def _accounted(split: Split, tree: Tree, inventory: Inventory) -> Split:
     seen, skipped = account(tree, inventory)
-<<<<<<< HEAD
     if unreadable := [one.path for one in skipped if one.reason == Skip.UNREADABLE]:
         raise DatasetError(
             f"{len(unreadable)} files or folders cannot be opened: {abbreviated(unreadable, 3)}; allow it or "
             "move them out of the data set"
         )
     return replace(split, warnings=(*split.warnings, *folder_warnings(skipped)), seen=seen, skipped=skipped)
-=======
-    return replace(split, warnings=(*split.warnings, *folder_warnings(skipped)), seen=seen, skipped=skipped)
->>>>>>> h-f1
 
 
 def _divided(root: Path, inventory: Inventory, held_out_share: float, seed: int) -> Split:
@@ -118,4 +114,5 @@ def _divided(root: Path, inventory: Inventory, held_out_share: float, seed: int)
         has_masks=any(sample.masks for sample in inventory.test),
         warnings=warnings,
         is_drawn=not inventory.held_out and not inventory.groups,
+        rule=rule_of(inventory),
     )

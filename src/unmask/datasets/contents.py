@@ -26,13 +26,15 @@ def fingerprint(split: Split) -> str:
 def contents(split: Split) -> str:
     """Do what `fingerprint` does with the contents of all files in place of their sizes; each is read once.
 
+    What decides beside the seed which images are held out enters too: groups, and the choice of the authors.
+
     Raises:
         DatasetError: a file has gone since the split was loaded, or cannot be read.
     """
-    return _hash(split, _content)
+    return _hash(split, _content, split.rule)
 
 
-def _hash(split: Split, state: Callable[[Path], str]) -> str:
+def _hash(split: Split, state: Callable[[Path], str], rule: tuple[str, ...] = ()) -> str:
     rows = [("train", path) for path in (*split.normals, *split.held_out)]
     for sample in split.test:
         label = "bad" if sample.anomalous else "good"
@@ -43,7 +45,7 @@ def _hash(split: Split, state: Callable[[Path], str]) -> str:
         lines = sorted(f"{role}|{_name(path, base)}|{state(path)}" for role, path in rows)
     except OSError as error:
         raise DatasetError(f"{error.filename}: {error.strerror}; load the data set again") from error
-    text = "\n".join(lines).encode(errors="surrogateescape")
+    text = "\n".join([*lines, *rule]).encode(errors="surrogateescape")
     return hashlib.blake2b(text, digest_size=6).hexdigest()
 
 

@@ -80,6 +80,13 @@ def names_of(inventory: Inventory) -> dict[Path, str]:
     return {path: inventory.groups.get(path) or inventory.name(path) for path in inventory.normals}
 
 
+def rule_of(inventory: Inventory) -> tuple[str, ...]:
+    """Write what beside the seed decides which good images are held out, as `Split.rule` has it."""
+    groups = ((path, inventory.groups.get(path)) for path in inventory.normals)
+    lines = [f"group|{inventory.name(path)}|{group}" for path, group in groups if group]
+    return tuple(sorted([*lines, *(f"held out|{inventory.name(path)}" for path in inventory.held_out)]))
+
+
 def with_test_normals(inventory: Inventory) -> Inventory:
     """Move a stable share of the good images to a test set that has none of its own; no seed changes the share."""
     if not inventory.draws_test_normals:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unmask.datasets.inventory import Inventory
-from unmask.datasets.mask_files import orientation_of
+from unmask.datasets.mask_files import mask_pixels, orientation_of
 from unmask.datasets.masks import fits, is_turned_alike, read_marks
 from unmask.datasets.wording import listed
 from unmask.errors import DatasetError
@@ -82,6 +82,8 @@ def _check_sizes(samples: list[Sample], sizes: Sizes) -> tuple[str, ...]:
             if is_turned_alike(size, (w, h), sample.path):
                 told["were drawn on photographs that EXIF turns, and are turned alike"].append(name)
             elif not fits(size, (w, h)):
+                if isinstance(mask, Path):
+                    mask_pixels(mask)  # one that cannot be read, such as a stack of pages, is refused as that
                 unequal.append(f"{name} {size[0]} x {size[1]} for an image {w} x {h}")
             elif size != (w, h):
                 told["differ in size from their images and are scaled to them"].append(name)

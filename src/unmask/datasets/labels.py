@@ -18,25 +18,12 @@ Meaning = Literal["good", "anomalous"]
 GOOD_WORDS = frozenset(
     (
         *("good", "normal", "nominal", "fine", "healthy", "clean", "intact", "perfect", "undamaged", "flawless"),
-        *(
-            "inlier",
-            "negative",
-            "neg",
-            "gut",
-            "gutteil",
-            "gutteile",
-            "fehlerfrei",
-            "bon",
-            "bonne",
-            "bueno",
-            "buono",
-            "正常",
-            "良品",
-            "合格",
-        ),
+        *("inlier", "negative", "neg", "gut", "gutteil", "gutteile", "fehlerfrei", "bon", "bonne", "bueno", "buono"),
+        *("正常", "良品", "合格"),
         *("defect free", "no defect", "no defects", "without defect", "non defective", "not defective"),
         *("no anomaly", "no anomalies", "non anomaly", "non anomalous", "not anomalous"),
         *("non defect", "without defects", "without anomaly", "without anomalies"),
+        *("no crack", "no cracks", "crack free", "uncracked", "non cracked", "no scratch", "no scratches"),
     )
 )
 BAD_WORDS = frozenset(
@@ -50,13 +37,14 @@ BAD_WORDS = frozenset(
 PASSED_WORDS = frozenset(
     (
         *("ok", "okay", "pass", "passed", "accept", "accepted", "conform", "conforme", "conforming", "io"),
-        "in ordnung",
+        *("in ordnung", "acceptable"),
     )
 )
 FAILED_WORDS = frozenset(
     (
         *("ng", "nok", "ko", "not ok", "not okay", "fail", "failed", "failure", "reject", "rejected", "nio"),
         *("nicht in ordnung", "non conform", "non conforme", "nonconforming", "non conforming"),
+        *("unacceptable", "not acceptable"),
     )
 )
 TRUTHS: Mapping[str, bool] = {"false": False, "no": False, "true": True, "yes": True}

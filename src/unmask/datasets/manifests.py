@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +38,8 @@ SPLITS = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "held out", "holdout", "calibration"), "held out"),
 }
+DEFECTIVE = "defective image of the split val"
+GOOD_MASK = "mask of a good image"
 NO_MASK = ("", "none", "null", "nan", "na", "n/a", "-")
 
 
@@ -75,12 +77,15 @@ def manifest(file: Path) -> Inventory | None:
     if not file.is_file():
         return None
     table = read_table(file, COLUMNS)
-    rows, true_is_good = _rows(file, table)
+    rows, column = _rows(file, table)
     labels = [row.label for row in rows]
-    found = meanings(labels, placed(file), true_is_good=true_is_good)
+    found = meanings(labels, placed(file), true_is_good=column in GOOD_LABEL)
     _check_rows(file, rows, found)
     joined, notes = _joined(file, rows, found)
-    return _inventory(file, joined, found, (*table.notes, *told(labels, found), *notes))
+    inventory = _inventory(file, joined, found, (*table.notes, *told(labels, found), *notes))
+    if not inventory.normals:
+        _refuse_no_good(file, column, labels, found)
+    return inventory
 
 
 def read_rows(file: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
@@ -96,8 +101,8 @@ def read_rows(file: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str,
     return [(line, dict(zip(table.header, cells, strict=True))) for line, cells in table.rows]
 
 
-def _rows(file: Path, table: Table) -> tuple[list[Row], bool]:
-    """Name the cells of a manifest, and say whether its labels are true for good images."""
+def _rows(file: Path, table: Table) -> tuple[list[Row], str]:
+    """Name the cells of a manifest, and the column that its labels come from."""
     path, label, split, mask, group = (
         _column(file, table.header, names) for names in (PATH, (*LABEL, *GOOD_LABEL), SPLIT, MASK, GROUP)
     )
@@ -129,7 +134,7 @@ def _rows(file: Path, table: Table) -> tuple[list[Row], bool]:
                 cells[group] if group is not None else "",
             )
         )
-    return rows, table.header[label] in GOOD_LABEL
+    return rows, table.header[label]
 
 
 def _column(file: Path, header: Sequence[str], names: Sequence[str]) -> int | None:
@@ -217,11 +222,13 @@ def _inventory(
         row, good = same[0], found[same[0].label] == "good"
         masks = tuple(dict.fromkeys(one.mask for one in same if one.mask))
         if row.split == "test" or not (good or row.split):
-            name = kind_of(row.label)
+            name = "anomaly" if plain(row.label) in ("0", "00") else kind_of(row.label)  # 0 and 0.0 in "is_good"
             test.append(Sample(path, not good, "good" if good else kinds.setdefault(plain(name), name), masks))
         else:
             splits[("good " if good else "unused ") + (row.split or "train")].append(path)
-    unused = len(splits["unused held out"])
+    defective = splits["unused held out"]
+    unused = {mask: GOOD_MASK for same in rows.values() for row in same if (mask := row.mask)}
+    unused |= {mask: DEFECTIVE for path in defective for row in rows[path] if (mask := row.mask)}
     return Inventory(
         "manifest",
         file.parent,
@@ -230,8 +237,23 @@ def _inventory(
         held_out=tuple(splits["good held out"]),
         groups={path: same[0].group for path, same in rows.items() if same[0].group},
         draws_test_normals=not any(row.split for same in rows.values() for row in same),
-        warnings=(*notes, *([f"{unused} defective images of the split val are not used"] if unused else [])),
+        warnings=(*notes, *([f"{len(defective)} defective images of the split val are not used"] if defective else [])),
+        unused={**unused, **dict.fromkeys(defective, DEFECTIVE)},
     )
+
+
+def _refuse_no_good(file: Path, column: str, labels: Sequence[str], found: Mapping[str, Meaning | None]) -> None:
+    """Say which labels a table without good images to learn from holds.
+
+    Raises:
+        DatasetError: always.
+    """
+    counts = Counter(labels)
+    words = listed((f"{shortened(label)} ({count})" for label, count in counts.items()), 80)
+    why = "none of these words means good; write good"
+    if "good" in found.values():
+        why = "those that mean good are all of another split; give some the split train"
+    raise DatasetError(f"{placed(file)}: no good images to learn from: {shortened(column)} holds {words}; {why}")
 
 
 def _is_file(path: Path) -> bool:

@@ -5,13 +5,14 @@ the border. Everything else is measured by its distance from the background, and
 
 - of two values, the larger is the defect;
 - of class numbers (whole numbers below 64), each above the lowest is a defect;
+- so it is with whole numbers of any size that fill areas, as the numbers of instances do;
 - of more values, those above the middle are defects, since those between are the soft edges of drawing programs or the
   noise of a lossy file; and so is a value below the middle that has an area of its own, for that is a class.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Integer, Shaped
@@ -23,6 +24,18 @@ NEAR = 16  # of 255: colours this close are one colour
 MOST_CLASSES = 32  # that are looked for in a file, so that one of many values takes no longer
 SPECKS = 0.001  # of the image: fewer pixels of the void's colour are chance
 NOISE = 0.05  # of the range: values this close to the background are noise
+FILLED = 0.8  # of the pixels of classes lie in areas of one value; soft edges and noise do not
+MANY = 8  # times the pixels of the largest value: so many between are no soft edges around it
+SMOOTH = 0.75  # of the steps between values are small in a heat map
+NEIGHBOURS = (  # the pixels and those below, to the right, and below to either side
+    (np.s_[1:, :], np.s_[:-1, :]),
+    (np.s_[:, 1:], np.s_[:, :-1]),
+    (np.s_[1:, 1:], np.s_[:-1, :-1]),
+    (np.s_[1:, :-1], np.s_[:-1, 1:]),
+)
+BORDER = 5  # pixels: how far the void of Pascal VOC reaches around an object
+NO_ZERO = "hold no 0; their lowest value is taken as background"
+TOUCHING = "hold areas of many values that touch; all of them count as defective"
 
 
 class Marks(NamedTuple):
@@ -66,7 +79,7 @@ def _of_colours(colours: Shaped[np.ndarray, "h w 3"], *, lossy: bool) -> Marks:
     if brightest.min() <= NEAR:
         marks = _of_values(brightest, lossy=lossy)
         void = (colours == np.array(VOID_COLOUR)).all(axis=2)
-        return _without_void(marks, void) if void.mean() > SPECKS else marks
+        return _beside_void(marks.defective & ~void, void) if void.mean() > SPECKS else marks
     distance = np.abs(colours.astype(np.int64) - _border_colour(colours)).max(axis=2)
     if distance.max() <= NEAR:  # a single colour that is not black
         return Marks(np.ones(distance.shape, bool))
@@ -90,22 +103,75 @@ def _of_values(values: Shaped[np.ndarray, "h w"], *, lossy: bool) -> Marks:
     if low == high:
         return Marks(values > 0)
     if high < CLASS_NUMBERS and bool((levels == np.floor(levels)).all()):
-        remark = "" if low == 0 else "hold no 0; their lowest value is taken as background"
-        return Marks(values > low, remark)
+        return Marks(values > low, NO_ZERO if low > 0 else "")
     if low > high * 3 / 4:
         return Marks(np.ones(values.shape, bool))
-    classes = (levels > 0) & (levels < CLASS_NUMBERS)
-    if low == 0 and high in VOID and classes[1:-1].all() and counts[1:-1].sum() > counts[-1]:
-        return _without_void(Marks(values > 0), values == high)
+    whole = bool((levels == np.floor(levels)).all())
+    if whole and low == 0 and high in VOID and len(levels) > 2 and levels[-2] < (high + 1) / 4:
+        classes, void = (values > 0) & (values < high), values == high
+        if _is_border(void, classes) or _areas(classes, values, high):
+            return _beside_void(classes, void)
+    elif whole and (areas := _areas(_between(values, low, high), values, high)):
+        return Marks(values > low, NO_ZERO if low > 0 else "" if areas == "apart" else TOUCHING)
     return _of_many(values, levels, counts)
 
 
-def _without_void(marks: Marks, void: Bool[np.ndarray, "h w"]) -> Marks:
-    """Take away the pixels that are not decided, unless they are most of what is marked."""
-    decided = marks.defective & ~void
-    if decided.sum() <= (marks.defective & void).sum():
-        return marks
-    return Marks(decided, "hold the void of Pascal VOC beside classes, which is not counted as defective")
+def _beside_void(classes: Bool[np.ndarray, "h w"], void: Bool[np.ndarray, "h w"]) -> Marks:
+    """Leave out the pixels that are undecided, where that is what they must be."""
+    if _is_border(void, classes):
+        return Marks(classes, "hold the void of Pascal VOC around classes, which is not counted as defective")
+    return Marks(
+        classes | void, "hold 255, 65535 or the void of Pascal VOC beside classes; all of it counts as defective"
+    )
+
+
+def _is_border(void: Bool[np.ndarray, "h w"], classes: Bool[np.ndarray, "h w"]) -> bool:
+    """Say whether pixels lie close around the classes, so that these hardly touch the background."""
+    close = 10 * (void & _grown(classes, BORDER)).sum() >= 9 * void.sum()
+    open_to_background = (classes & _grown(~(classes | void))).sum()
+    return bool(close and 4 * open_to_background < (classes & _grown(~classes)).sum())
+
+
+def _between(values: Shaped[np.ndarray, "h w"], low: float, high: float) -> Bool[np.ndarray, "h w"]:
+    """Find the pixels that tell classes from brightness: of values between, or else close to the lowest."""
+    noise = NOISE * (high - low)
+    between = (values > low + noise) & (values < high - noise)
+    return between if between.any() else (values > low) & (values <= low + noise)
+
+
+def _areas(
+    region: Bool[np.ndarray, "h w"], values: Shaped[np.ndarray, "h w"], high: float
+) -> Literal["apart", "touching", ""]:
+    """Say how the areas of one value lie that fill a region; empty where soft edges, noise or a heat map do.
+
+    The pixels of an area lie in squares of 2 x 2 equal ones, or touch no other value but the background.
+    """
+    count = int(region.sum())
+    if not count:
+        return ""
+    background = values.min()
+    small = steps = 0
+    alone = np.ones_like(region)
+    for one, other in NEIGHBOURS:
+        size = np.abs(values[one].astype(np.float64) - values[other])
+        differ = (size > 0) & (region[one] | region[other])
+        foreign = differ & (values[one] > background) & (values[other] > background)
+        steps += int(differ.sum())
+        small += int((foreign & (size <= NOISE * (high - float(background)))).sum())
+        alone[one] &= ~foreign
+        alone[other] &= ~foreign
+    apart = (region & alone).sum() >= FILLED * count
+    filled = (region & (alone | _in_squares(values))).sum() >= FILLED * count
+    if not filled or small > SMOOTH * steps or not (apart or count > MANY * (values == high).sum()):
+        return ""
+    return "apart" if apart else "touching"
+
+
+def _in_squares(values: Shaped[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Find the pixels that lie in a square of 2 x 2 equal ones."""
+    across, down = values[:, 1:] == values[:, :-1], values[1:] == values[:-1]
+    squares = np.pad(across[1:] & across[:-1] & down[:, 1:], 1)
+    return np.asarray(squares[1:, 1:] | squares[1:, :-1] | squares[:-1, 1:] | squares[:-1, :-1])
 
 
 def _of_lossy(values: Shaped[np.ndarray, "h w"], low: float, high: float) -> Bool[np.ndarray, "h w"]:
@@ -135,13 +201,16 @@ def _of_many(
 
 def _has_area(region: Bool[np.ndarray, "h w"], higher: Bool[np.ndarray, "h w"]) -> bool:
     """Say whether most of a region touches nothing higher; the pixels of a soft edge do."""
-    padded = np.pad(higher, 1)
-    h, w = region.shape
-    touching = np.zeros_like(region)
-    for dy in range(3):
-        for dx in range(3):
-            touching |= padded[dy : dy + h, dx : dx + w]
-    return bool(2 * (region & touching).sum() < region.sum())
+    return bool(2 * (region & _grown(higher)).sum() < region.sum())
+
+
+def _grown(region: Bool[np.ndarray, "h w"], by: int = 1) -> Bool[np.ndarray, "h w"]:
+    """Add the pixels within a distance, across the corners too."""
+    for _ in range(by):
+        padded = np.pad(region, 1)
+        region = padded[:-2] | padded[1:-1] | padded[2:]
+        region = region[:, :-2] | region[:, 1:-1] | region[:, 2:]
+    return region
 
 
 def _levels(values: Shaped[np.ndarray, "h w"]) -> tuple[Shaped[np.ndarray, " n"], Integer[np.ndarray, " n"]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from unmask.datasets.checks import sizes_of
@@ -36,7 +37,7 @@ def summary(split: Split) -> dict[str, Any]:
         "held_out": len(split.held_out),
         "test_good": len(split.test) - anomalous.total(),
         "test_anomalous": dict(sorted(anomalous.items())),
-        "masks": len({mask for sample in split.test for mask in sample.masks}),
+        "masks": len({(isinstance(m, Path) or sample.path, m) for sample in split.test for m in sample.masks}),
         "image_sizes": {
             "smallest": list(by_area[0]),
             "largest": list(by_area[-1]),

@@ -50,6 +50,8 @@ def kind_in(file: File, name: str) -> Kind:
     file.seek(0)
     if not start:
         raise ImageError(f"{name}: is empty; copy it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise ImageError(f"{name}: is a Git LFS pointer, not the image; run: git lfs pull")
     kind = kind_of(start)
     if kind is None:
         raise ImageError(f"{name}: not an image of a known kind; give {READ}")

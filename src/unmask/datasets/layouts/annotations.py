@@ -1,12 +1,11 @@
-"""What COCO and Datumaro share: annotated images to an inventory, and how outlines are written in JSON."""
+"""What COCO and Datumaro share: annotated images to an inventory."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from unmask.datasets.inventory import Inventory
 from unmask.datasets.labels import meaning
@@ -14,11 +13,8 @@ from unmask.datasets.wording import listed, placed, shortened
 from unmask.errors import DatasetError
 from unmask.types import Outlines, Sample
 
-MOST_PIXELS = 2**28
+UNUSED = "defective image outside of the test set"
 SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".bmp", ".tif")  # where a file gives the name of an image without one
-FAR = 1e6  # pixels: no corner lies farther out
-Box = tuple[float, float, float, float]
-"""x, y, width, height in pixels."""
 
 
 class Annotated(NamedTuple):
@@ -30,6 +26,7 @@ class Annotated(NamedTuple):
         labels: the names of its annotations' categories; none mean that the image is good.
         outlines: of its defects; None where it has none.
         has_boxes: some of the outlines are boxes, for want of a shape.
+        no_areas: the kinds of its shapes that mark no area, such as "polyline".
     """
 
     path: Path
@@ -37,6 +34,7 @@ class Annotated(NamedTuple):
     labels: tuple[str, ...]
     outlines: Outlines | None
     has_boxes: bool
+    no_areas: tuple[str, ...] = ()
 
     @property
     def defect(self) -> str | None:
@@ -69,6 +67,8 @@ def inventory_of(layout: str, root: Path, images: Sequence[Annotated]) -> Invent
     ]
     used = {*normals, *(sample.path for sample in test)}
     held_out = [image.path for image in images if image.path not in used and not image.defect]
+    used |= set(held_out)
+    unused = [image.path for image in images if image.path not in used]
     return Inventory(
         layout,
         root,
@@ -76,7 +76,8 @@ def inventory_of(layout: str, root: Path, images: Sequence[Annotated]) -> Invent
         tuple(test),
         held_out=tuple(held_out),
         draws_test_normals=not divided,
-        warnings=(*_unused(len(images) - len(used) - len(held_out)), *_told(images)),
+        warnings=(*_unused(len(unused)), *_told(images)),
+        unused=dict.fromkeys(unused, UNUSED),
     )
 
 
@@ -100,16 +101,20 @@ def subset_of(name: str) -> str:
 def found(file: Path, names: Iterable[str], places: Sequence[Path]) -> list[Path]:
     """Find images by the names that an annotation file gives them, in the first place that has them.
 
+    A name's folder may be missing where all names have the same folder, so that no image is taken for another.
+
     Raises:
         DatasetError: some are in none of the places.
     """
     paths: list[Path] = []
     missing = []
-    for name in names:
-        inside = name.replace("\\", "/")
-        parts = [part + suffix for part in (inside, inside.rpartition("/")[2]) for suffix in SUFFIXES]
+    inside_of = [name.replace("\\", "/") for name in names]
+    one_folder = len({inside.rpartition("/")[0] for inside in inside_of}) == 1
+    for inside in inside_of:
+        spellings = (inside, inside.rpartition("/")[2]) if one_folder else (inside,)
+        parts = [part + suffix for part in spellings for suffix in SUFFIXES]
         candidates = (place / part for part in parts for place in places)
-        path = next((path for path in candidates if _is_file(path)), None)
+        path = next((path for path in candidates if is_file(path)), None)
         if path is None:
             missing.append(inside)
         else:
@@ -120,88 +125,6 @@ def found(file: Path, names: Iterable[str], places: Sequence[Path]) -> list[Path
             f"{placed(places[0], 60)}"
         )
     return paths
-
-
-def size_in(width: Any, height: Any) -> tuple[int, int]:
-    """Check (width, height) in pixels.
-
-    Raises:
-        ValueError: they are no size.
-    """
-    if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
-        raise ValueError("a width or height that is no number of pixels")
-    if width * height > MOST_PIXELS:
-        raise ValueError(f"an image of {width} x {height} pixels")
-    return width, height
-
-
-def polygon_in(numbers: Any) -> tuple[float, ...]:
-    """Check the corners of a polygon.
-
-    Raises:
-        ValueError: they are no list of x, y, x, y, ... of three corners and more.
-    """
-    corners = _numbers(numbers)
-    if len(corners) < 6 or len(corners) % 2:
-        raise ValueError(f"a polygon of {len(corners)} coordinates")
-    return corners
-
-
-def box_in(numbers: Any) -> tuple[float, ...]:
-    """Make a polygon of a box x, y, width, height.
-
-    Raises:
-        ValueError: it is none.
-    """
-    box = _numbers(numbers)
-    if len(box) != 4 or min(box[2:]) < 0:
-        raise ValueError("a box that is not x, y, width, height")
-    x, y, width, height = box
-    return (x, y, x + width, y, x + width, y + height, x, y + height)
-
-
-def runs_in(region: Any, size: tuple[int, int]) -> tuple[int, ...]:
-    """Read run lengths, {"size": [h, w], "counts": ...}, of which counts is a list, or a text in COCO's short form.
-
-    Raises:
-        ValueError: they are not the runs of an image of this size.
-    """
-    counts = region["counts"]
-    runs = tuple(_short_runs(counts)) if isinstance(counts, str) else tuple(counts)
-    if list(region["size"]) != [size[1], size[0]]:
-        raise ValueError("runs of another size than their image")
-    if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
-        raise ValueError("runs that do not fill their image")
-    return runs
-
-
-def _short_runs(text: str) -> Iterator[int]:
-    """Read COCO's short form of run lengths.
-
-    Each character holds five bits of a number from its lowest on, and a sixth bit says that more follow. The fifth bit
-    of the last one is the sign. From the fourth number on, each is the difference to the one two places before it.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            raise ValueError("runs that are not in COCO's short form")
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            signed = value - (1 << shift) if bits & 16 else value
-            runs.append(signed + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    yield from runs
-
-
-def _numbers(values: Any) -> tuple[float, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
-        raise ValueError("an outline that is no list of numbers")
-    if not all(math.isfinite(value) and abs(value) <= FAR for value in values):
-        raise ValueError("a corner that lies far outside of its image")
-    return tuple(float(value) for value in values)
 
 
 def _check(images: Sequence[Annotated]) -> None:
@@ -228,13 +151,20 @@ def _unused(count: int) -> tuple[str, ...]:
 
 def _told(images: Sequence[Annotated]) -> tuple[str, ...]:
     boxed = [image.path.name for image in images if image.has_boxes and image.defect is not None]
-    if not boxed:
-        return ()
-    return (f"{len(boxed)} images have boxes and no shapes, and all of a box counts as defective: {listed(boxed)}",)
+    bare = [f"{image.path.name} ({', '.join(sorted(set(image.no_areas)))})" for image in images if image.no_areas]
+    lines = []
+    if boxed:
+        lines.append(
+            f"{len(boxed)} images have boxes and no shapes, and all of a box counts as defective: {listed(boxed)}"
+        )
+    if bare:
+        lines.append(f"{len(bare)} images have shapes without an area, which mark no pixel: {listed(bare)}")
+    return tuple(lines)
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Say whether a file is there; there is none of a name that no file can have."""
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):
         return False

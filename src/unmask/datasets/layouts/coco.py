@@ -5,31 +5,22 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unmask.datasets.inventory import Inventory
 from unmask.datasets.json_files import read_json
 from unmask.datasets.labels import meaning
-from unmask.datasets.layouts.annotations import (
-    Annotated,
-    box_in,
-    folders_in,
-    found,
-    inventory_of,
-    polygon_in,
-    runs_in,
-    size_in,
-    subset_of,
-)
+from unmask.datasets.layouts.annotations import Annotated, folders_in, found, inventory_of, subset_of
 from unmask.datasets.layouts.beside import annotation_files
 from unmask.datasets.layouts.folder_names import is_good
+from unmask.datasets.layouts.outlines import Shape, ellipse_in, joined, shape_in, size_in
 from unmask.datasets.layouts.trees import Tree
 from unmask.datasets.wording import listed, placed, shortened
 from unmask.errors import DatasetError
 from unmask.imaging.images import size_of
 from unmask.imaging.mask_folders import is_mask_folder
-from unmask.types import Outlines
 
 ROBOFLOW = "_annotations.coco.json"
 NAMES = ("annotations.json", "result.json", "labels.json", "coco.json", ROBOFLOW)
@@ -129,8 +120,24 @@ def _read(file: Path, content: dict[str, Any], kind: str) -> list[Annotated]:
     try:
         return list(_of_coco(file, content) if kind == "COCO" else _of_datumaro(file, content))
     except WRONG as error:
-        reason = shortened(str(error), 80) if type(error) is ValueError else "an entry of another form"
-        raise DatasetError(f"{placed(file)}: not read as {kind}: it has {reason}; export it again") from error
+        reason = shortened(str(error), 120) if type(error) is ValueError else "it has an entry of another form"
+        raise DatasetError(f"{placed(file)}: not read as {kind}: {reason}; export it again") from error
+
+
+@contextmanager
+def _naming(what: str, entry: Any) -> Iterator[None]:
+    """Name the entry, an image or an annotation, in whatever is wrong with it.
+
+    Raises:
+        ValueError: anything is.
+    """
+    try:
+        yield
+    except WRONG as error:
+        reason = str(error) if type(error) is ValueError else "another form"
+        reason = f"no {shortened(str(error.args[0]))}" if type(error) is KeyError else reason
+        number = shortened(str(entry.get("id", "without an id"))) if isinstance(entry, dict) else "that is no object"
+        raise ValueError(f"{what} {number} has {reason}") from error
 
 
 def _places(file: Path, subset: str) -> list[Path]:
@@ -146,63 +153,74 @@ def _of_coco(file: Path, content: dict[str, Any]) -> Iterator[Annotated]:
     subset = subset_of(file.parent.name if file.name == ROBOFLOW else file.stem)
     categories = {one["id"]: str(one["name"]) for one in content.get("categories", [])}
     by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    known = {one["id"] for one in content["images"]}
+    names = {}
+    for image in content["images"]:
+        with _naming("image", image):
+            names[image["id"]] = str(image["file_name"])
     for annotation in content["annotations"]:
-        if annotation["image_id"] not in known:
-            raise ValueError(f"an annotation of image {annotation['image_id']}, which is not listed")
-        if annotation["category_id"] not in categories:
-            raise ValueError(f"an annotation of category {annotation['category_id']}, which is not listed")
-        by_image[annotation["image_id"]].append(annotation)
-    if len(known) < len(content["images"]):
-        raise ValueError("two images of one id")
-    paths = found(file, (str(one["file_name"]) for one in content["images"]), _places(file, subset))
+        with _naming("annotation", annotation):
+            if annotation["image_id"] not in names:
+                raise ValueError(f"image {shortened(str(annotation['image_id']))}, which is not listed")
+            if annotation["category_id"] not in categories:
+                raise ValueError(f"category {shortened(str(annotation['category_id']))}, which is not listed")
+            by_image[annotation["image_id"]].append(annotation)
+    if len(names) < len(content["images"]):
+        raise ValueError("it has two images of one id")
+    paths = found(file, names.values(), _places(file, subset))
     for path, image in zip(paths, content["images"], strict=True):
         annotations = by_image[image["id"]]
         labels = tuple(categories[one["category_id"]] for one in annotations)
         marked = [one for one, label in zip(annotations, labels, strict=True) if meaning(label) != "good"]
-        size = size_in(image["width"], image["height"]) if "width" in image else size_of(path)
-        outlines, has_boxes = _outlines(file, size, [(one.get("segmentation"), one.get("bbox")) for one in marked])
-        yield Annotated(path, subset, labels, outlines, has_boxes)
+        with _naming("image", image):
+            size = size_in(image.get("width"), image.get("height")) or size_of(path)
+        shapes = []
+        for one in marked:
+            with _naming("annotation", one):
+                shapes.append(shape_in(one.get("segmentation"), one.get("bbox"), size))
+        yield Annotated(path, subset, labels, *joined(file, size, shapes))
 
 
 def _of_datumaro(file: Path, content: dict[str, Any]) -> Iterator[Annotated]:
     subset = subset_of(file.stem)
-    names = [str(one["name"]) for one in content["categories"]["label"]["labels"]]
-    items = content["items"]
-    media = [item.get("image") or item.get("media") or {} for item in items]
-    files = (str(one.get("path") or item["id"]) for item, one in zip(items, media, strict=True))
-    for path, item, one in zip(found(file, files, _places(file, subset)), items, media, strict=True):
-        annotations = item.get("annotations", [])
-        labels = tuple(names[_index(annotation["label_id"], names)] for annotation in annotations)
-        marked = [one for one, label in zip(annotations, labels, strict=True) if meaning(label) != "good"]
-        size = size_in(*reversed(one["size"])) if one.get("size") else size_of(path)
-        shapes = [
-            ([mark["points"]] if mark["type"] == "polygon" else mark.get("rle"), mark.get("bbox"))
-            for mark in marked
-            if mark["type"] in ("polygon", "mask", "bbox")
-        ]
-        outlines, has_boxes = _outlines(file, size, shapes)
-        yield Annotated(path, subset, labels, outlines, has_boxes)
+    labels = [str(one["name"]) for one in content["categories"]["label"]["labels"]]
+    names = []
+    for item in content["items"]:
+        with _naming("item", item):
+            names.append(str(_media(item).get("path") or item["id"]))
+    for path, item in zip(found(file, names, _places(file, subset)), content["items"], strict=True):
+        with _naming("item", item):
+            yield _of_item(file, path, item, labels, subset)
+
+
+def _media(item: dict[str, Any]) -> dict[str, Any]:
+    return item.get("image") or item.get("media") or {}
+
+
+def _of_item(file: Path, path: Path, item: dict[str, Any], labels: list[str], subset: str) -> Annotated:
+    """Read an item of Datumaro; captions say nothing about defects, and lines and points mark no area."""
+    size = size_in(*reversed(_media(item).get("size") or (None, None))) or size_of(path)
+    names: list[str] = []
+    shapes: list[Shape] = []
+    no_areas: list[str] = []
+    for one in item.get("annotations") or []:
+        if one.get("type") == "caption":
+            continue
+        names.append(labels[_index(one["label_id"], labels)])
+        kind = one["type"]
+        if meaning(names[-1]) == "good" or kind == "label":
+            continue
+        if kind == "polygon":
+            shapes.append(shape_in([one["points"]], None, size))
+        elif kind == "ellipse":
+            shapes.append(Shape((ellipse_in(one["points"]),)))
+        elif kind in ("mask", "bbox"):
+            shapes.append(shape_in(one.get("rle"), one.get("bbox"), size))
+        else:
+            no_areas.append(shortened(str(kind)))
+    return Annotated(path, subset, tuple(names), *joined(file, size, shapes), tuple(no_areas))
 
 
 def _index(number: Any, names: list[str]) -> int:
     if not isinstance(number, int) or not 0 <= number < len(names):
         raise ValueError(f"the label {shortened(str(number))}, which is not listed")
     return number
-
-
-def _outlines(file: Path, size: tuple[int, int], shapes: list[tuple[Any, Any]]) -> tuple[Outlines | None, bool]:
-    """Make outlines of (segmentation, box) pairs, and say whether a box had to stand for a shape."""
-    polygons: list[tuple[float, ...]] = []
-    runs: list[tuple[int, ...]] = []
-    has_boxes = False
-    for segmentation, box in shapes:
-        if isinstance(segmentation, dict):
-            runs.append(runs_in(segmentation, size))
-        elif segmentation and segmentation != [[]]:
-            several = segmentation if isinstance(segmentation[0], list) else [segmentation]
-            polygons += [polygon_in(polygon) for polygon in several]
-        elif box:
-            polygons.append(box_in(box))
-            has_boxes = True
-    return (Outlines(file, size, tuple(polygons), tuple(runs)) if polygons or runs else None), has_boxes

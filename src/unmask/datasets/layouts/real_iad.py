@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask.datasets.inventory import Inventory
+from unmask.datasets.layouts.annotations import is_file
 from unmask.datasets.layouts.trees import DEFECTIVE, Tree, defective_in_training
-from unmask.datasets.wording import placed
+from unmask.datasets.wording import placed, shortened
 from unmask.errors import DatasetError
 from unmask.types import Sample
 
@@ -49,13 +50,14 @@ def real_iad(tree: Tree) -> Inventory | None:
         table = _read(root)
         if table is None:
             raise DatasetError(
-                f"{placed(root)}: not a JSON file of Real-IAD, COCO or Datumaro; give one, or a CSV manifest"
+                f"{placed(root)}: not a JSON file of Real-IAD (train and test with texts image_path, anomaly_class), "
+                "COCO or Datumaro; give one, or a CSV manifest"
             )
         return _inventory(table, _folder_of_images(root, table))
     if root.is_dir():
         for file in _files_beside(root.resolve()):
             table = _read(file)
-            if table is not None and (root / table.train[0]["image_path"]).is_file():
+            if table is not None and is_file(root / table.train[0]["image_path"]):
                 return _inventory(table, root)
     return None
 
@@ -64,7 +66,7 @@ def _files_beside(folder: Path) -> Iterator[Path]:
     """List the places where the JSON file of a folder of images may lie."""
     for top in (folder, folder.parent, folder.parent.parent):
         for inside in (".", "realiad_jsons", "realiad_jsons/realiad_jsons"):
-            if (file := top / inside / f"{folder.name}.json").is_file():
+            if is_file(file := top / inside / f"{folder.name}.json"):
                 yield file
 
 
@@ -73,11 +75,17 @@ def _read(file: Path) -> Table | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         meta, train, test = content["meta"], content["train"], content["test"]
-        fits = all({"image_path", "anomaly_class"} <= row.keys() for row in (*train, *test))
+        fits = isinstance(train, list) and isinstance(test, list) and all(map(_is_row, (*train, *test)))
         prefix, good = str(meta.get("prefix") or file.stem), str(meta.get("normal_class") or "OK")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return Table(prefix, good, train, test) if train and fits else None
+
+
+def _is_row(row: Any) -> bool:
+    """Say whether an entry names an image and its class, and a mask or none, each in a text that a path may be."""
+    texts = (row.get("image_path"), row.get("anomaly_class"), row.get("mask_path") or "none")
+    return all(isinstance(text, str) and text and "\0" not in text for text in texts)
 
 
 def _folder_of_images(file: Path, table: Table) -> Path:
@@ -86,9 +94,12 @@ def _folder_of_images(file: Path, table: Table) -> Path:
     places = [top / name for name in (table.prefix, file.stem) for top in tops]
     places += [folder / file.stem for top in tops for folder in sorted(top.glob("realiad_*"))]
     for folder in places:
-        if (folder / first).is_file():
+        if is_file(folder / first):
             return folder
-    raise DatasetError(f"{file}: {first} is in no folder {file.stem}/ beside it; give the folder of images instead")
+    raise DatasetError(
+        f"{placed(file)}: {shortened(first, 60)} is in no folder {shortened(file.stem)}/ beside it; give the folder of "
+        "images instead"
+    )
 
 
 def _inventory(table: Table, folder: Path) -> Inventory:
