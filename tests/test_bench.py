@@ -482,7 +482,7 @@ def test_ctrl_c_ends_what_runs(weave: Path, command: Any, monkeypatch: pytest.Mo
 
 
 def test_jobs_count_from_one() -> None:
-    with pytest.raises(SettingError, match="count from 1"):
+    with pytest.raises(SettingError, match="give 1 to"):
         here(0)
 
 
@@ -650,7 +650,7 @@ def _in_process(one: Job) -> Done:
     ("more", "words"),
     [
         (["--on", "moon"], "here or ray"),
-        (["--seeds", "0"], "count from 1"),
+        (["--seeds", "0"], "give 1 to"),
         (["--on", "ray", "--jobs", "2"], "as many rows as its cluster"),
         (["--side-by-side", "fre,nothing"], "give two of the measured"),
     ],
