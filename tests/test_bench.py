@@ -482,7 +482,7 @@ def test_ctrl_c_ends_what_runs(weave: Path, command: Any, monkeypatch: pytest.Mo
 
 
 def test_jobs_count_from_one() -> None:
-    with pytest.raises(SettingError, match="give 1 to"):
+    with pytest.raises(SettingError, match="count from 1"):
         here(0)
 
 
