@@ -1,7 +1,7 @@
 """A folder or a manifest to a Split: what to learn from, what to calibrate on, what to be judged on.
 
 layouts/       the folder trees that are recognised, one small function each
-manifests.py   the same from a CSV file
+manifests.py   the same from a table; tables.py reads its rows, json_files.py a JSON file
 inventory.py   the files of a recognised data set, each with its role
 checks.py      what can be wrong with the files, found from their headers
 copies.py      equal files, which count once
@@ -15,6 +15,7 @@ drawing.py     outlines of an annotation file to pixels
 ground_truth.py  what can be wrong with masks
 labels.py      which words mean good, and which a defect
 summary.py     what a data set holds, counted
+wording.py     paths and lists in messages
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ mvtec.py      MVTec AD, LOCO AD, 3D-AD and AD 2, MPDD, BTAD
 visa.py       VisA with its CSV, in its 1cls layout, and as it was downloaded
 kolektor.py   KolektorSDD and KolektorSDD2
 dagm.py       DAGM 2007
-coco.py       COCO and Datumaro
+coco.py       COCO and Datumaro; annotations.py and outlines.py are what both share
 foreign.py    annotations of other programs, refused by name
 real_iad.py   Real-IAD, by its JSON file
 folders.py    OCT2017, good/ beside bad/, and a plain folder of good images
