@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Ended(exit_.value.code, *capsys.readouterr())  # type: ignore[arg-type]
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def terminal() -> Iterator[None]:
+    """A hang-up ends a program by default; `nohup`, under which tests may run, has it ignored."""
+    before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL) for name in ("SIGTERM", "SIGHUP")}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
 
 
 @pytest.fixture(scope="module")
