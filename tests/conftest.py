@@ -4,6 +4,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tiny networks are slower on more
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from jaxtyping import install_import_hook
 install_import_hook("unmask", "typechecker.check")
 
 from fake_device import fake_device  # noqa: E402 - before the first backward pass, and after the hook
+from tiny import Finished, Run  # noqa: E402
 
 __all__ = ["fake_device"]
 
@@ -31,3 +33,20 @@ def real_images() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow measurements come first, so that the other process is not idle while the last of them runs."""
     items.sort(key=lambda item: item.get_closest_marker("real") is None)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`unmask` in this process, which has loaded torch already."""
+    from unmask.cli import app
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def run(*arguments: object) -> Finished:
+        monkeypatch.setattr("sys.argv", ["unmask", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            app.main()
+        return Finished(int(exit_.value.code or 0), *capsys.readouterr())
+
+    return run

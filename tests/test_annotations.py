@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from trees import put
+from trees import failure, put
 from unmask import datasets
 from unmask.datasets.layouts.annotations import subset_of
 from unmask.datasets.layouts.outlines import runs_in
@@ -414,15 +414,6 @@ def test_whatever_json_an_annotation_file_holds(tmp_path, kind):
         message = failure(file)
         assert len(message) <= 300
         assert "\n" not in message
-
-
-def failure(path):
-    """The message of a data set that is refused; empty for one that is read."""
-    try:
-        datasets.load(path)
-    except DatasetError as error:
-        return str(error)
-    return ""
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,12 @@
 import os
 import random
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 import unmask
-from tiny import PATCHCORE, run_python, write_dataset, write_textures
-from unmask.cli import app as cli
+from tiny import PATCHCORE, Run, run_python, write_dataset, write_textures
 from unmask.errors import LONGEST
 from unmask.inspection.export import export
 from unmask.training.trainer import Training
@@ -21,28 +18,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 CODES = {0, 1, 2, 3}
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr("sys.argv", ["unmask", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return Ended(int(exit_.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -5,26 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tiny import TESTS
+from tiny import TESTS, Finished, Run
 from unmask import samples
-from unmask.cli import app as cli
 from unmask.datasets import load, read_mask
 from unmask.errors import ImageError
 from unmask.imaging.images import decode
 from unmask.imaging.options import ImageOptions
 from unmask.types import Sample
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("default")]
 CASES = TESTS.parents[1] / "shared" / "cases"
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +37,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`unmask` in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["unmask", *map(str, arguments)])
-        capsys.readouterr()
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            with pytest.raises(SystemExit) as exit_:
-                cli.main()
-        return int(exit_.value.code or 0), *capsys.readouterr()
-
-    return run
-
-
-def refusal(said: tuple[int, str, str]) -> str:
+def refusal(said: Finished) -> str:
     """The one line of a refusal."""
     code, _, err = said
     lines = [line for line in err.splitlines() if line.startswith("unmask: ")]

@@ -3,13 +3,11 @@
 import json
 import subprocess
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from tiny import FEATURES, FUSE, as_picture, planted, run_python, texture, write_dataset, write_textures
+from tiny import FEATURES, FUSE, Finished, Run, as_picture, planted, run_python, texture, write_dataset, write_textures
 from unmask import samples
 from unmask.cli import app as cli
 from unmask.detectors import DETECTORS, Detector, settings_of
@@ -19,30 +17,6 @@ from unmask.inspection.model_file import facts_of
 
 TINY = ["--detector", "isstad"] + [part for key, value in FEATURES.items() for part in ("--set", f"{key}={value}")]
 QUICK = [*TINY, "--device", "cpu", "--false-alarm-rate", "0.3"]
-
-
-class Finished(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Finished]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`unmask` in this process, which has loaded torch already."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-
-    def run(*arguments: object) -> Finished:
-        monkeypatch.setattr("sys.argv", ["unmask", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return Finished(int(exit_.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")

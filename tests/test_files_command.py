@@ -2,18 +2,15 @@
 
 import json
 import shutil
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 import unmask
-from tiny import FRE, SIZE, as_picture, planted, texture, write_dataset, write_textures
+from tiny import FRE, SIZE, Run, as_picture, planted, texture, write_dataset, write_textures
 from unmask.benchmark import running, summary
 from unmask.benchmark.results import prints_of, same_files
-from unmask.cli import app as cli
 from unmask.cli import fitting
 from unmask.datasets import load
 from unmask.errors import SettingError
@@ -22,30 +19,6 @@ from unmask.inspection.model_file import facts_of
 SETTINGS = {**FRE, "levels": "2,3"}
 QUICK = ["--false-alarm-rate", "0.5", "--detector", "fre"]
 QUICK += [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-
-
-class Finished(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Finished]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`unmask` in this process, which has loaded torch already."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-
-    def run(*arguments: object) -> Finished:
-        monkeypatch.setattr("sys.argv", ["unmask", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return Finished(int(exit_.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -9,25 +9,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from files import noise, saved, tiff
 from unmask.errors import ImageError
 from unmask.imaging import images
 from unmask.imaging.options import ImageOptions
-
-
-def noise(*shape, dtype=np.uint8, seed=0):
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
-
-
-def saved(image, kind="PNG", **options):
-    file = io.BytesIO()
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
-    return file.getvalue()
-
-
-def tiff(array, **options):
-    file = io.BytesIO()
-    tifffile.imwrite(file, array, **options)
-    return file.getvalue()
 
 
 def chunk(name, content):

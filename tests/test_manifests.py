@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from trees import mark, put, put_many
+from trees import failure, mark, put, put_many
 from unmask import datasets
 from unmask.datasets.tables import read_table
 from unmask.errors import DatasetError
@@ -281,15 +281,6 @@ def test_whatever_bytes_a_manifest_holds(images):
         message = failure(images / "table.csv")
         assert len(message) <= 300, message
         assert "\n" not in message
-
-
-def failure(path):
-    """The message of a manifest that is refused; empty for one that is read."""
-    try:
-        datasets.load(path)
-    except DatasetError as error:
-        return str(error)
-    return ""
 
 
 def test_a_table_of_bars_with_commas_in_its_cells(tmp_path):

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +13,19 @@ from PIL import Image
 from torch import Tensor
 
 TESTS = Path(__file__).parent
+
+
+class Finished(NamedTuple):
+    """What a command left: its exit code, and what it printed on either stream."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Finished]
+"""`unmask` with these words; the fixture `run` of conftest.py."""
+
 SOURCE = TESTS.parent / "src"
 SIZE = 64
 FEATURES = {

@@ -5,6 +5,9 @@ import hashlib
 import numpy as np
 from PIL import Image
 
+from unmask import datasets
+from unmask.errors import DatasetError
+
 
 def put(path, seed=None, size=(6, 4), value=None, mode="RGB"):
     """Write a w x h image: noise that differs from path to path, or one value."""
@@ -43,3 +46,12 @@ def write_mvtec(root):
     for number in range(3):
         mark(root / f"ground_truth/crack/{number:03d}_mask.png", 5 + number)
     return root
+
+
+def failure(path):
+    """The message of a data set that is refused; empty for one that is read."""
+    try:
+        datasets.load(path)
+    except DatasetError as error:
+        return str(error)
+    return ""
