@@ -13,7 +13,8 @@
     ├── OutputError          a file that cannot be written, such as on a full disk
     └── TrainingStopped      a fit that was interrupted and can be resumed
 
-Each message is one line: what came, what was wanted, what to do. The command line prints it and exits with 2. Names of
+Each message is one line: what came, what was wanted, what to do. The command line prints it and exits with 2 (after
+TrainingStopped with 128 and the signal's number). Names of
 files may hold anything, so `one_line` stands between every message and its reader.
 """
 

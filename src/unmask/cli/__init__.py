@@ -1,6 +1,9 @@
 """The command line: parse, call one function, print.
 
 app.py         the commands, and what becomes of errors
+signals.py     Ctrl-C, SIGTERM and SIGHUP
+failures.py    what is no mistake of unmask: a disk, memory, a broken installation
+data.py        data
 fitting.py     fit, export
 inspecting.py  inspect
 measure.py     evaluate, bench, compare

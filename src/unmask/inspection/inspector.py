@@ -236,6 +236,5 @@ class Inspector:
 
 
 def _path(source: Any) -> Path | None:
-    if isinstance(source, ImagePage):
-        source = source.file
-    return Path(os.fsdecode(source)) if isinstance(source, str | os.PathLike) else None
+    file = file_of(source)
+    return Path(os.fsdecode(file)) if isinstance(file, str | os.PathLike) else None
