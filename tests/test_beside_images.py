@@ -313,3 +313,11 @@ def test_masks_are_not_judged_unless_they_are_given(tmp_path):
     assert {one.reason for one in listing.skipped} == {"mask"}
     assert names(gather([root / "ground_truth"]).files) == [f"{number:03d}_mask.png" for number in range(3)]
     assert gather([Path(root / "ground_truth/crack/000_mask.png")]).seen == 1
+
+
+@pytest.mark.parametrize("name", ["non_conforme", "non conforming", "not_okay", "nicht in Ordnung", "Not acceptable 2"])
+def test_a_folder_that_denies_in_several_words_is_not_learned_from(tmp_path, name):
+    put_many(tmp_path / "set", 6)
+    put_many(tmp_path / "set" / name, 3)
+    split = datasets.load(tmp_path / "set")
+    assert not any(path.parent.name == name for path in (*split.normals, *split.held_out))

@@ -441,3 +441,11 @@ def test_the_real_masks_are_as_they_were(real_images):
         marks = marks_of(pixels, lossy=lossy)
         assert marks.remark == ""
         assert np.array_equal(marks.defective, np.asarray(Image.open(path)) > 0)
+
+
+def test_pages_of_a_tiff_that_pillow_does_not_read_are_several_masks_too(tmp_path):
+    pages = np.zeros((3, 8, 8))
+    pages[1, 2:6, 2:6] = 1
+    tifffile.imwrite(tmp_path / "mask.tif", pages, photometric="minisblack")
+    with pytest.raises(DatasetError, match="3 pages: save each mask as a file"):
+        mask_pixels(tmp_path / "mask.tif")

@@ -14,8 +14,8 @@
     └── TrainingStopped      a fit that was interrupted and can be resumed
 
 Each message is one line: what came, what was wanted, what to do. The command line prints it and exits with 2 (after
-TrainingStopped with 128 and the signal's number). Names of
-files may hold anything, so `one_line` stands between every message and its reader.
+TrainingStopped with 128 and the signal's number). Names of files may hold anything, so `one_line` stands between every
+message and its reader.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from unmask.datasets.wording import placed, shortened
 from unmask.errors import DatasetError, UnmaskError
 from unmask.imaging.images import pixels_of
+from unmask.imaging.pillow import ORIENTATION, upright
+from unmask.imaging.tiff import orientation_of_page
 
-ORIENTATION = 0x0112  # the tag of EXIF
 DEEP_COLOUR = {b"\x10\x02", b"\x10\x04", b"\x10\x06"}  # bits and kind in the header of a PNG that Pillow cuts to 8 bits
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000")  # as Pillow calls them
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -68,14 +69,6 @@ def orientation_of(path: Path) -> int:
     except Exception:  # a parser may raise anything on a damaged block, without which the image is upright
         return 1
     return found if 1 <= found <= 8 else 1
-
-
-def turned(pixels: Shaped[np.ndarray, "h w"], orientation: int) -> Shaped[np.ndarray, "_ _"]:
-    """Turn an array as an EXIF orientation 1 to 8 asks."""
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    flip_y, flip_x = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-    return pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
 
 @contextmanager
@@ -158,15 +151,17 @@ def _of_tiff(path: Path) -> Shaped[np.ndarray, "h w *c"]:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        page: Any = tiff.pages[0]
-        pixels = np.squeeze(page.asarray())
-        tag = page.tags.get(ORIENTATION)
+        pages: list[Any] = [page for page in tiff.pages if not int(getattr(page, "subfiletype", 0)) & REDUCED]
+        if len(pages) != 1:
+            raise ValueError(f"{len(pages)} pages: save each mask as a file")
+        pixels = np.squeeze(pages[0].asarray())
+        orientation = orientation_of_page(pages[0])
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         pixels = np.moveaxis(pixels, 0, -1)
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
         raise ValueError(f"shape {pixels.shape}")
     pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
-    return turned(pixels, int(tag.value) if tag is not None else 1)
+    return upright(pixels, orientation)
 
 
 def _is_lossy(kind: str | None, head: bytes) -> bool:

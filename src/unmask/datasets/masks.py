@@ -12,10 +12,11 @@ from jaxtyping import Bool
 from unmask.datasets.drawing import drawn, scaled
 from unmask.datasets.json_files import read_json
 from unmask.datasets.marks import Marks, marks_of
-from unmask.datasets.mask_files import mask_pixels, orientation_of, turned
+from unmask.datasets.mask_files import mask_pixels, orientation_of
 from unmask.datasets.wording import placed
 from unmask.errors import DatasetError, ImageError
 from unmask.imaging.images import size_of
+from unmask.imaging.pillow import upright
 from unmask.types import Mask, Outlines, Sample
 
 
@@ -121,7 +122,7 @@ def _fitted(mask: Mask, photograph: Path, size: tuple[int, int] | None) -> Marks
     if size is None or (w, h) == size:
         return marks
     if is_turned_alike((w, h), size, photograph):
-        marks = marks._replace(defective=turned(marks.defective, orientation_of(photograph)))
+        marks = marks._replace(defective=upright(marks.defective, orientation_of(photograph)))
         return marks._replace(defective=scaled(marks.defective, *size))
     if not fits((w, h), size):
         raise DatasetError(f"{placed(mask)}: {w} x {h} for an image {size[0]} x {size[1]}; resize it")
@@ -136,7 +137,7 @@ def _marks(mask: Path) -> Marks:
 def _drawn(mask: Outlines, photograph: Path, size: tuple[int, int]) -> Marks:
     """Draw outlines on the photograph, or on it as it lies in the file where that is what was annotated."""
     if is_turned_alike(mask.size, size, photograph):
-        return Marks(turned(drawn(mask, *size[::-1]), orientation_of(photograph)))
+        return Marks(upright(drawn(mask, *size[::-1]), orientation_of(photograph)))
     if not fits(mask.size, size):
         w, h = mask.size
         raise DatasetError(

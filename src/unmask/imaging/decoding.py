@@ -25,8 +25,6 @@ from unmask.imaging.tiff import orientation_of_page, tiff_pixels
 from unmask.imaging.tiff_damage import damage_of
 from unmask.imaging.tiff_pages import opened_tiff, pictures_of
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # of masks, as Pillow calls them
-
 
 def file_pixels(source: str | Path | bytes, options: ImageOptions = DEFAULTS) -> Pixels:
     """Decode a file to (h, w), (h, w, 3) or (h, w, 4) of uint8, uint16, float or a kind without a known range.

@@ -20,6 +20,7 @@ DEFECT_WORDS = ((BAD_WORDS | FAILED_WORDS) - POSITIONS) | frozenset(
         *("kratzer", "riss", "risse", "fehler", "schrott", "defaut", "defauts", "rebut", "rebuts", "scarto", "scarti"),
     )
 )
+DEFECT_PHRASES = (*(word for word in DEFECT_WORDS if " " in word), "no ok")
 PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "eval", "test public"})
 # Words that say which images, and nothing about whether they are good.
 WHICH = frozenset(
@@ -59,7 +60,7 @@ def like_defects(name: str) -> bool:
     for words in _readings(name):
         text = f" {' '.join(words)} "
         rest = re.sub(r" (no|non|without|zero) \w+ | \w+ free | free of \w+ ", " ", text).split()
-        if re.search(r" (not|no) (good|ok) ", text) or not DEFECT_WORDS.isdisjoint(rest):
+        if any(f" {phrase} " in text for phrase in DEFECT_PHRASES) or not DEFECT_WORDS.isdisjoint(rest):
             return True
     return False
 

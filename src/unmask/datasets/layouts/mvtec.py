@@ -106,9 +106,10 @@ def mvtec_loco(tree: Tree) -> Inventory | None:
         test=saturations(samples, config) if config.is_file() else tuple(samples),
         held_out=tree.good_images(tree.matching("validation", is_good)),
         masks=masks.files,
-        warnings=several(trains)
-        if config.is_file()
-        else ("defects_config.json is missing: saturation areas are unknown",),
+        warnings=(
+            *several(trains),
+            *(() if config.is_file() else ("defects_config.json is missing: saturation areas are unknown",)),
+        ),
     )
 
 
