@@ -313,3 +313,18 @@ def test_a_clean_environment_without_torch(model: Path, paths: list[Path], tmp_p
     assert json.loads(done.stdout)["score"] == pytest.approx(
         unmask.load(model, backend="torch").inspect(paths[0]).score, rel=1e-3
     )
+
+
+def test_too_little_memory_is_no_fault_of_the_file(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unmask.cli.failures import reason_of
+
+    inspector = unmask.load(model.with_suffix(".onnx"))
+
+    def full(squares: np.ndarray) -> dict[str, np.ndarray]:
+        raise RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer")
+
+    opened = inspector.backend._opened._replace(run=full)  # type: ignore[attr-defined]
+    monkeypatch.setattr(inspector.backend, "_opened", opened)
+    with pytest.raises(MemoryError) as caught:
+        inspector.inspect(np.zeros((64, 64, 3), np.uint8))
+    assert "memory ran out" in reason_of(caught.value)

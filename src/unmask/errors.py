@@ -103,7 +103,7 @@ class ForeignError(UnmaskError):
 
 
 class OutputError(UnmaskError):
-    """A file or folder cannot be written; what was there before is as it was."""
+    """A file, a folder or standard output cannot be written."""
 
 
 class TrainingStopped(UnmaskError):  # noqa: N818 - nothing went wrong
@@ -114,3 +114,16 @@ class TrainingStopped(UnmaskError):  # noqa: N818 - nothing went wrong
     """
 
     signal: int = 2
+
+
+NO_MEMORY = re.compile(
+    r"out of memory|can(no|')t allocate memory|bad allocation|bad_alloc|failed to allocate", re.IGNORECASE
+)
+"""How torch, ONNX Runtime and others say so, each in an error of its own kind."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, in whatever error a library says so; errors of unmask itself are none."""
+    return isinstance(error, MemoryError) or (
+        not isinstance(error, UnmaskError) and NO_MEMORY.search(str(error)) is not None
+    )

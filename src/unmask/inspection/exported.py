@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from unmask.errors import DependencyError, ImageError, ModelFileError, SettingError
+from unmask.errors import DependencyError, ModelFileError, SettingError, is_out_of_memory
 from unmask.types import ArrayPrediction, Step
 
 KEY = "unmask"
@@ -75,14 +75,14 @@ class ExportedBackend:
 
         Raises:
             ModelFileError: the graph cannot be computed.
-            ImageError: there is too little memory.
+            MemoryError: there is too little memory.
         """
         run = self._here().run
         try:
             return ArrayPrediction(**run(squares))
         except Exception as error:  # kinds of the runtimes have no common ancestor but this
-            if isinstance(error, MemoryError) or "allocat" in str(error) or "bad_alloc" in str(error):
-                raise ImageError("there is too little memory to judge; end other programs, or use tiles") from error
+            if is_out_of_memory(error):
+                raise MemoryError from error
             raise ModelFileError(f"{self.path} cannot be computed ({_reason(error)}); export it again") from error
 
     def explain(self, square: Float[np.ndarray, "3 s s"]) -> Sequence[Step]:
