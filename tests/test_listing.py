@@ -242,3 +242,9 @@ def test_one_of_each_reads_well():
     files = [one for reason in (Skip.NESTED, Skip.BROKEN_LINK, Skip.NOT_IMAGE) for one in skipped(reason, "x.md")]
     wanted = "Saw 4 files: used 1, skipped 3 (1 in a nested folder, 1 broken link, 1 not an image (.md))"
     assert accounting.sentence(4, files) == wanted
+
+
+def test_a_pipe_is_no_data_set(tmp_path):
+    os.mkfifo(tmp_path / "set.csv")
+    with pytest.raises(DatasetError, match="is a pipe or device"):
+        load(tmp_path / "set.csv")

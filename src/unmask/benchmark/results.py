@@ -13,6 +13,7 @@ from typing import Any
 from unmask.benchmark.methods import method_of
 from unmask.datasets import contents, fingerprint
 from unmask.errors import DatasetError, DependencyError, printable
+from unmask.imaging.listing import check_can_be_read
 from unmask.imaging.writing import written_whole
 from unmask.types import Split
 
@@ -53,6 +54,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     Raises:
         DatasetError: it cannot be read, holds none, or was written by a newer version.
     """
+    check_can_be_read(path)
     file = path / JSON if path.is_dir() else path
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

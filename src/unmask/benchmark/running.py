@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ def bench(
         UnmaskError: of a kind that names the cause: a data set or a method is wrong, pyarrow is not installed, the
             folder holds other results, or another benchmark writes into it.
     """
-    output, sets = Path(output), {str(Path(one).resolve()): Path(one) for one in datasets}
+    output, sets = Path(output), {os.path.realpath(one): Path(one) for one in datasets}
     _existing_rows(output, resume)
     jobs = _jobs(sets, as_methods(methods), seeds, show_leaks=show_leaks, recursive=recursive)
     prints = _fingerprints(sets, max_minutes, recursive=recursive)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +32,6 @@ def load_dataset(source: Path, seed: int, groups: str | None = None, *, recursiv
     from unmask.datasets import load
     from unmask.imaging.accounting import sentence
 
-    check_can_be_read(source)
     split = load(source, seed=seed, groups=groups, recursive=recursive)
     counts = f"{len(split.normals)} good images to learn from, {len(split.held_out)} held out"
     note(f"{split.name}: {split.layout}; {counts}, {len(split.test)} to test on.")
@@ -41,14 +39,6 @@ def load_dataset(source: Path, seed: int, groups: str | None = None, *, recursiv
     for warning in split.warnings:
         note(f"Note: {warning}")
     return split
-
-
-def check_can_be_read(source: Path) -> None:
-    """Raise DatasetError for a link to nothing, and for a pipe or device, which would be waited for without an end."""
-    if os.path.lexists(source) and not os.path.exists(source):  # noqa: PTH110 - of odd names `Path` raises
-        raise DatasetError(f"{source} is a link that leads nowhere; give a folder or a file")
-    if os.path.exists(source) and not (source.is_file() or source.is_dir()):  # noqa: PTH110 - of odd names `Path` raises
-        raise DatasetError(f"{source} is a pipe or device; give a folder or a file")
 
 
 def image_files(given: list[Path], *, recursive: bool = True) -> Listing:

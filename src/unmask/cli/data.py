@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from unmask.cli import options as opt
-from unmask.cli.arguments import check_can_be_read
 from unmask.cli.console import out
 
 
@@ -30,7 +29,6 @@ def data(
     from unmask.datasets import load, summary
     from unmask.imaging.accounting import sentence
 
-    check_can_be_read(path)
     split = load(path, seed=seed, groups=group, recursive=recursive)
     counts = summary(split)
     if as_json:

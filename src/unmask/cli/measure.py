@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from unmask.cli import options as opt
-from unmask.cli.arguments import check_can_be_read, check_writable, load_dataset, needs_torch, settings_in
+from unmask.cli.arguments import check_writable, load_dataset, needs_torch, settings_in
 from unmask.cli.console import note, out, progress_bars, shown
 from unmask.errors import SettingError
 
@@ -121,8 +121,6 @@ def bench(
     if not 1 <= seeds <= MOST_SEEDS:
         raise SettingError(f"seeds={seeds} is out of range; give 1 to {MOST_SEEDS}")
     check_writable(output)
-    for path in datasets:
-        check_can_be_read(path)
     with needs_torch():
         from unmask.benchmark import galleries, methods, page, scaling, summary
         from unmask.benchmark.running import bench as run_bench
@@ -150,8 +148,6 @@ def compare(first: First, second: Second, fail_on_regression: FailOnRegression =
         from unmask.benchmark import comparison
         from unmask.benchmark.results import rows_of
 
-        for path in (first, second):
-            check_can_be_read(path)
         before, after = rows_of(first), rows_of(second)
         found, lost = comparison.compare(before, after), comparison.lost(before, after)
     for difference in found:

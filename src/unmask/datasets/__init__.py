@@ -20,6 +20,7 @@ wording.py     paths and lists in messages
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from unmask.datasets.layouts.trees import Tree
 from unmask.datasets.masks import read_mask, read_masks
 from unmask.datasets.summary import summary
 from unmask.errors import DatasetError, SettingError
+from unmask.imaging.listing import check_can_be_read
 from unmask.types import Skip, Split
 
 __all__ = ["contents", "fingerprint", "load", "read_mask", "read_masks", "summary"]
@@ -47,7 +49,7 @@ def load(
     The layout is recognised from the files: MVTec AD, MVTec AD 2, MVTec 3D-AD, MVTec LOCO AD, MPDD, BTAD, VisA,
     Real-IAD, KolektorSDD, KolektorSDD2, DAGM, OCT2017, a folder good/ with or without a folder bad/ beside it, a plain
     folder of good images, or a CSV file with the columns path, label and split (and, if there are any, mask and group).
-    Only headers are read, except where a data set labels its images by empty masks; nothing is written.
+    Of photographs only headers are read, and bytes where lengths are equal; masks are decoded. Nothing is written.
 
     Thresholds come from held-out images, which no detector learns from. An image is held out when the hash of
     "{seed}/{name}", its path relative to the training folder, falls below the share, so that adding images moves no
@@ -81,7 +83,8 @@ def load(
     if not 0 < held_out_share < 1:
         raise SettingError(f"held_out_share is {held_out_share}, wanted a share between 0 and 1, such as 0.2")
     root = Path(path)
-    if not root.exists():
+    check_can_be_read(root)
+    if not os.path.exists(root):  # noqa: PTH110 - of odd names `Path` raises
         raise DatasetError(f"{root}: no such folder or manifest; give the data set's folder")
     tree = Tree(root, recursive=recursive)
     inventory = recognise(tree)

@@ -91,6 +91,14 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     return list(walk(folder, recursive=recursive).files)
 
 
+def check_can_be_read(source: Path) -> None:
+    """Raise DatasetError for a link to nothing, and for a pipe or device, which would be waited for without an end."""
+    if os.path.lexists(source) and not os.path.exists(source):  # noqa: PTH110 - of odd names `Path` raises
+        raise DatasetError(f"{source} is a link that leads nowhere; give a folder or a file")
+    if os.path.exists(source) and not (source.is_file() or source.is_dir()):  # noqa: PTH110 - of odd names `Path` raises
+        raise DatasetError(f"{source} is a pipe or device; give a folder or a file")
+
+
 def gather(given: Sequence[str | Path], *, recursive: bool = True) -> Listing:
     """List image files as they are named, and those of folders, each file once however often it is reached.
 
