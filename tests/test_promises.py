@@ -15,6 +15,7 @@ from tiny import FRE, PATCHCORE, SIZE, texture, write_textures
 from unmask.cli import app as command_line
 from unmask.errors import CalibrationError, DatasetError, ImageError, UnmaskError
 from unmask.imaging.noise import COPIES, with_noise
+from unmask.imaging.properties import Properties, properties_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import best_rate
 from unmask.inspection.division import Given, divide
@@ -376,3 +377,20 @@ def test_only_the_commonest_notes_have_a_line() -> None:
     assert lines[-1] == "3 more kinds of notes, see the results"
     assert len(lines) == 6
     assert lines_of({}, 3) == []
+
+
+def test_a_folder_called_the_parts_keeps_its_name_in_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("the parts")
+    folder.mkdir()
+    for number in range(8):
+        Image.fromarray(pixels(number)).save(folder / f"{number}.jpg", quality=95)
+    content = (folder / "3.jpg").read_bytes()
+    (folder / "3.jpg").write_bytes(content[:-300] + bytes(200) + content[-100:])
+    said = refused([folder / f"{number}.jpg" for number in range(8)], ImageError)
+    assert "the parts/3.jpg: data of this JPEG is lost" in said
+
+
+def test_properties_of_a_large_image_are_known_and_warn_of_nothing(tmp_path: Path) -> None:
+    Image.new("L", (13_500, 13_500)).save(tmp_path / "large.png")
+    assert properties_of(tmp_path / "large.png") == Properties("PNG", 100, 8, True)

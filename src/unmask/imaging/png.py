@@ -81,7 +81,7 @@ def png_of(content: bytes) -> Png:
             kept.append(chunk)
             if not is_right and name != b"IEND":
                 damage = "a checksum of this PNG is wrong, so a part of the picture may not be as it was"
-        if is_right and name != b"IDAT":
+        if (is_right and name != b"IDAT") or name == b"iCCP":  # a damaged profile is told of by what reads it
             found.setdefault(name, bytes(chunk[8:-4]))
     if b"IHDR" not in found or len(found[b"IHDR"]) != 13:
         raise ValueError("its header is damaged")

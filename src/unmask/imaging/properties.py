@@ -14,10 +14,12 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")  # whose headers Pillow is given
+from unmask.imaging.formats import HEAD, kind_of
+from unmask.imaging.pillow import opened
+
 LOSSLESS = 100  # as a quality
 JPEG_TABLE_SUM = 3688  # of the luminance table of the JPEG standard, which is that of quality 50
-LOSSY_FORMATS = ("JPEG", "WEBP", "MPO", "AVIF", "JPEG2000")
+LOSSY_FORMATS = ("JPEG", "WEBP", "MPO", "AVIF", "JPEG2000")  # MPO: a Pillow image of a burst
 QUALITY_MARGIN = 15  # by which the quality of JPEG may lie outside of that of the good images
 ASPECT_MARGIN, SIDE_MARGIN = 1.1, 1.3  # factors by which shape and size may
 MANY = 16  # pixels between those that are compared to tell grey from colour
@@ -60,9 +62,10 @@ def properties_of(source: Any) -> Properties:
         return Properties()
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
-            start = file.read(16)
+            start = file.read(HEAD)
             file.seek(0)
-            return _of_picture(Image.open(file, formats=FORMATS), start)
+            kind = kind_of(start)
+            return _of_picture(opened(kind, file), start) if kind and kind.plugin else Properties()
     except Exception:  # whatever a parser raises on foreign bytes: decoding has told of it, or will
         return Properties()
 
@@ -88,7 +91,7 @@ def quality_of(tables: Any) -> int:
 def _of_picture(image: Image.Image, start: bytes | None) -> Properties:
     """Of an opened file, or of an image that Pillow holds, which keeps what file it came from."""
     mode, tables = image.mode, getattr(image, "quantization", None)
-    deep = mode.startswith(("I;16", "I")) or "16" in _raw_mode(image)
+    deep = mode.startswith("I") or "16" in _raw_mode(image)
     bits = None if mode == "F" else 16 if deep else 8
     grey = True if mode in ("1", "L", "LA", "I", "F") or mode.startswith("I;16") else None
     return Properties(image.format, _quality(image, tables, start), bits, grey)

@@ -12,7 +12,7 @@ from unmask.errors import DatasetError, ImageError, UnmaskError
 from unmask.imaging.fingerprints import are_equal_in_the_large, is_one_picture, scenes
 from unmask.imaging.images import resize
 from unmask.inspection.looks import DARK, blank, warn_of_blank
-from unmask.inspection.scoring import Reading, name_of
+from unmask.inspection.scoring import Reading, numbered
 from unmask.inspection.training_images import Checked
 from unmask.types import Skip
 
@@ -213,5 +213,4 @@ def _warn_of_near_duplicates(
 
 
 def _name(sources: Sequence[Any], number: int) -> str:
-    name = name_of(sources[number])
-    return f"image {number}" if name == "the image" else Path(name).name
+    return Path(numbered(sources[number], number)).name

@@ -18,7 +18,7 @@ from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.options import DEFAULTS, ImageOptions
 from unmask.imaging.pixels import Pixels
 from unmask.imaging.tiling import Tiling, merge, split
-from unmask.inspection.sources import ImagePage, as_source
+from unmask.inspection.sources import ImagePage, as_source, file_of
 from unmask.types import ArrayPrediction
 
 BATCH = 8
@@ -141,6 +141,12 @@ def name_of(source: object) -> str:
     if isinstance(source, ImagePage):
         return f"{name_of(source.file)}, page {source.page}"
     return str(source) if isinstance(source, str | Path) else "the image"
+
+
+def numbered(source: object, number: int) -> str:
+    """What messages call an image of many: its name, or its number where it has none."""
+    file = file_of(source)
+    return name_of(source) if isinstance(file, str | Path) else f"image {number}"
 
 
 class _Decoded(NamedTuple):

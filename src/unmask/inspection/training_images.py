@@ -21,7 +21,7 @@ from unmask.imaging.pixels import Pixels
 from unmask.imaging.properties import summary as summary_of
 from unmask.imaging.tiling import judged_part, split, square_at
 from unmask.inspection.looks import Look, look_of
-from unmask.inspection.scoring import Reading, name_of
+from unmask.inspection.scoring import Reading, name_of, numbered
 from unmask.training.trainer import Training
 
 CACHED = 200_000_000
@@ -142,9 +142,7 @@ def _pixels(sources: Sequence[Any], number: int, reading: Reading) -> Pixels:
     Raises:
         ImageError: it cannot be read, or a part of it is lost: what is garbled would be learned as good.
     """
-    pixels = reading.pixels(sources[number])
-    if pixels.name.startswith("the "):
-        pixels = pixels._replace(name=f"image {number}")
+    pixels = reading.pixels(sources[number])._replace(name=numbered(sources[number], number))
     if pixels.damage:
         raise ImageError(f"{pixels.name}: {pixels.damage}; replace or remove the file")
     return pixels
