@@ -16,8 +16,9 @@ import files
 from files import chunk, noise, packed, png_of, raw_tiff, saved, tiff, tiff_of_pages
 from unmask.errors import ImageError, SettingError
 from unmask.imaging import images
-from unmask.imaging.decoding import is_image, page_count
+from unmask.imaging.decoding import page_count
 from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.listing import is_image
 from unmask.imaging.opening import failing_as
 from unmask.imaging.options import ImageOptions
 from unmask.imaging.pixels import Pixels

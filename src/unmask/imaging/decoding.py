@@ -12,7 +12,7 @@ from PIL import Image
 from unmask.errors import ImageError
 from unmask.imaging.codecs import heif
 from unmask.imaging.colour import deep_in_srgb
-from unmask.imaging.formats import HEAD, File, Kind, kind_of
+from unmask.imaging.formats import File, Kind
 from unmask.imaging.jpeg import header_in, header_of, jpeg_values
 from unmask.imaging.jpeg2000 import FARTHEST, check_bands, deep_jpeg2000, profile_in
 from unmask.imaging.opening import failing_as, kind_in, opening
@@ -46,16 +46,6 @@ def file_pixels(source: str | Path | bytes, options: ImageOptions = DEFAULTS) ->
         else:
             found = _from_others(kind, file, name, options)
         return found if options.bands is None else with_bands(found, options)
-
-
-def is_image(path: str | Path) -> bool:
-    """Say by its first bytes whether a file is an image of a known kind; its name plays no part.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    with Path(path).open("rb") as file:
-        return kind_of(file.read(HEAD)) is not None
 
 
 def file_size(path: str | Path) -> tuple[int, int]:
