@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask.datasets.inventory import Inventory
+from unmask.datasets.json_files import read_json
 from unmask.datasets.layouts.annotations import is_file
 from unmask.datasets.layouts.trees import DEFECTIVE, Tree, defective_in_training
 from unmask.datasets.wording import placed, shortened
@@ -73,11 +73,11 @@ def _files_beside(folder: Path) -> Iterator[Path]:
 def _read(file: Path) -> Table | None:
     """Read a JSON file; None when it has another form than Real-IAD's, or lists no training images."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         meta, train, test = content["meta"], content["train"], content["test"]
         fits = isinstance(train, list) and isinstance(test, list) and all(map(_is_row, (*train, *test)))
         prefix, good = str(meta.get("prefix") or file.stem), str(meta.get("normal_class") or "OK")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (DatasetError, KeyError, TypeError, AttributeError):
         return None
     return Table(prefix, good, train, test) if train and fits else None
 
