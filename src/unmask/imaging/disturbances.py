@@ -34,7 +34,8 @@ def drawn(image: Picture, kind: str, amount: float, random: np.random.Generator)
         amount: the most, see `TAUGHT`.
         random: decides how much, and where to.
     """
-    return np.clip(TAUGHT[kind](image, amount, random), 0, 1).astype(np.float32, copy=False)
+    copy: Picture = np.clip(TAUGHT[kind](image, amount, random), 0, 1, dtype=np.float32)
+    return copy
 
 
 def blurred(image: Picture, sigma: float) -> Picture:
@@ -76,7 +77,8 @@ def noisy(image: Picture, sigma: float, random: np.random.Generator) -> Picture:
     """Noise of the sensor, its standard deviation a share of the range; alike in all channels of a grey image."""
     channels = 1 if is_grey(image) else 3
     noise = random.standard_normal((channels, *image.shape[1:]), dtype=np.float32)
-    return np.clip(image + np.float32(sigma) * noise, 0, 1)
+    copy: Picture = np.clip(image + np.float32(sigma) * noise, 0, 1)
+    return copy
 
 
 def lit(image: Picture, gain: float) -> Picture:
@@ -89,7 +91,8 @@ def lit_from_a_side(image: Picture, change: float, degrees: float) -> Picture:
     h, w = image.shape[1:]
     y, x = np.linspace(-1, 1, h, dtype=np.float32)[:, None], np.linspace(-1, 1, w, dtype=np.float32)
     along = np.float32(math.sin(math.radians(degrees))) * y + np.float32(math.cos(math.radians(degrees))) * x
-    return np.clip(image * (1 + np.float32(change) * along / np.abs(along).max()), 0, 1)
+    copy: Picture = np.clip(image * (1 + np.float32(change) * along / np.abs(along).max()), 0, 1)
+    return copy
 
 
 def tinted(image: Picture, gains: Float[np.ndarray, " 3"]) -> Picture:
