@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from square_images import SquareImages
 from unmask.benchmark.cost import machine
@@ -28,24 +29,23 @@ from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.features.maps import CachedImages, CachedMaps
 from unmask.inspection.calibration import DEFAULT_RATE, Calibration, best_rate
-from unmask.inspection.fitting import HELD_OUT_SHARE
 from unmask.training.trainer import Training
 
 RESULTS = Path(__file__).parent / "results" / "kept_rate.json"
 COUNTS = (20, 25, 40, 60)  # good images in all
 FOLDS = 5
 MOST = 250  # good images of a set that draws are taken from
-MOST_TESTS = 60
+MOST_TESTS = 40  # of a draw, and as many good images that were not drawn
 BATCH = 32
 
 
 class Encoded(CachedImages):
     """Images of which the maps alone are kept; no detector that is measured here asks for pixels."""
 
-    def __getitem__(self, index: int) -> torch.Tensor:
+    def __getitem__(self, index: int) -> Tensor:
         return torch.empty(3, 0, 0)
 
-    def subset(self, rows: torch.Tensor) -> Encoded:
+    def subset(self, rows: Tensor) -> Encoded:
         """The images with these numbers only."""
         return Encoded(self.images, self.cached.subset(rows))
 
@@ -73,12 +73,12 @@ def main() -> None:
     for seed in range(asked.seeds):
         for dataset, good in sets.items():
             for n in COUNTS:
-                if all(len(rows.get((dataset, n, way), {"kept": ()})["kept"]) > seed for way in WAYS):
+                if all(len(rows.get((dataset, n, way), {"kept": ()})["kept"]) > seed for way in ("split", "cross")):
                     continue
                 for row in drawn(detector, good, n, seed):
                     fresh = {"dataset": dataset, **what, **row, **machine()}
                     rows[_key(fresh)] = _joined(rows.get(_key(fresh)), fresh)
-        write(RESULTS, {"command": " ".join(["python", *sys.argv]), "rows": list(rows.values())})
+            write(RESULTS, {"command": " ".join(["python", *sys.argv]), "rows": list(rows.values())})
         print(f"draw {seed + 1} of {asked.seeds}", flush=True)
 
 
@@ -90,47 +90,40 @@ def encoded(detector: Any, folder: Path) -> Good:
     normals = sorted((*split.normals, *split.held_out))
     pool = [normals[int(i)] for i in torch.linspace(0, len(normals) - 1, min(MOST, len(normals)))]
     tests = [sample.path for sample in split.test if not sample.anomalous]
-    tests = [tests[i * len(tests) // MOST_TESTS] for i in range(MOST_TESTS)] if len(tests) > MOST_TESTS else tests
     files = SquareImages([*pool, *tests], detector.image_size)
     return Good(Encoded(files, detector.maps.cache(files, Training(device="cpu"))), len(pool))
 
 
 def drawn(detector: Any, good: Good, n: int, seed: int) -> list[dict[str, Any]]:
-    """A row for each way to calibrate, with what one draw kept."""
-    used = min(n, good.n_pool)
-    order = torch.randperm(good.n_pool, generator=torch.Generator().manual_seed(seed))
-    tests, rest = torch.arange(good.n_pool, len(good.images)), order[used : used + MOST_TESTS]
+    """A row for each way to calibrate, with what one draw kept.
+
+    A fit without the first fold, and the scores of that fold, are a split: a fifth is held out.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order, cached = torch.randperm(good.n_pool, generator=generator), good.images.cached
+    tests = torch.randperm(len(cached) - good.n_pool, generator=generator)[:MOST_TESTS] + good.n_pool
+    used, rest = order[:n], order[n : n + MOST_TESTS]
+    fold, training = torch.arange(len(used)) % FOLDS, Training(seed=seed, device="cpu")
+    scores = np.empty(len(used))
     rows = []
-    for way, calibrated in WAYS.items():
-        scores = calibrated(detector, good.images.subset(order[:used]), Training(seed=seed, device="cpu"))
-        threshold, promised = _threshold(scores)
-        kept = [
-            [round(float((scores_of(detector, good.images.cached.subset(some)) > threshold).mean()), 4)]
-            for some in (tests, rest)
-            if len(some)
-        ]
-        facts = {"n": n, "n_good": used, "calibration": way, "n_scores": len(scores), "promised": promised}
-        rows.append({**facts, "kept": kept[0], "kept_rest": [one for more in kept[1:] for one in more]})
-    return rows
-
-
-def split(detector: Any, good: Encoded, training: Training) -> np.ndarray:
-    """Fit on four fifths; the scores of the others."""
-    n_held_out = max(1, round(HELD_OUT_SHARE * len(good)))
-    detector.fit(good.subset(torch.arange(n_held_out, len(good))), training)
-    return scores_of(detector, good.cached.subset(torch.arange(n_held_out)))
-
-
-def cross(detector: Any, good: Encoded, training: Training) -> np.ndarray:
-    """Fit without each fold, and on all in the end; the scores of all images, each by a fit that has not seen it."""
-    fold = torch.arange(len(good)) % FOLDS  # they come in a random order
-    scores = np.empty(len(good))
     for k in range(FOLDS):
-        aside = torch.nonzero(fold == k).flatten()
-        detector.fit(good.subset(torch.nonzero(fold != k).flatten()), training)
-        scores[aside.numpy()] = scores_of(detector, good.cached.subset(aside))
-    detector.fit(good, training)
-    return scores
+        detector.fit(good.images.subset(used[fold != k]), training)
+        scores[fold == k] = scores_of(detector, cached.subset(used[fold == k]))
+        if k == 0:
+            rows.append({"calibration": "split", **_kept(detector, cached, scores[fold == 0], tests, rest)})
+    detector.fit(good.images.subset(used), training)
+    rows.append({"calibration": "cross", **_kept(detector, cached, scores, tests, rest)})
+    return [{"n": n, "n_good": len(used), **row} for row in rows]
+
+
+def _kept(detector: Any, cached: CachedMaps, scores: np.ndarray, tests: Tensor, rest: Tensor) -> dict[str, Any]:
+    """The shares of good test images, and of other good images, above the threshold that scores give."""
+    threshold, promised = _threshold(scores)
+    kept, kept_rest = (
+        [round(float((scores_of(detector, cached.subset(some)) > threshold).mean()), 4)] if len(some) else []
+        for some in (tests, rest)
+    )
+    return {"n_scores": len(scores), "promised": promised, "kept": kept, "kept_rest": kept_rest}
 
 
 def scores_of(detector: Any, cached: CachedMaps) -> np.ndarray:
@@ -167,8 +160,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=20, help="number of draws")
     return parser.parse_args()
 
-
-WAYS: dict[str, Callable[[Any, Encoded, Training], np.ndarray]] = {"split": split, "cross": cross}
 
 if __name__ == "__main__":
     main()
