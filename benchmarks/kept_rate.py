@@ -128,12 +128,15 @@ def _kept(detector: Any, cached: CachedMaps, scores: np.ndarray, tests: Tensor, 
 
 def scores_of(detector: Any, cached: CachedMaps) -> np.ndarray:
     """Scores of images whose maps are known: the network is passed by."""
-    network = detector.maps.forward
-    detector.maps.forward = cached.maps_of
+    network, found = detector.maps.forward, []
     try:
-        return torch.cat([detector.predict(rows).scores for rows in torch.arange(len(cached)).split(BATCH)]).numpy()
+        for rows in torch.arange(len(cached)).split(BATCH):
+            maps = cached.maps_of(rows)
+            detector.maps.forward = lambda _, maps=maps: maps
+            found.append(detector.predict(torch.empty(len(rows), 3, 1, 1)).scores)
     finally:
         detector.maps.forward = network
+    return torch.cat(found).numpy()
 
 
 def _threshold(scores: np.ndarray) -> tuple[float, float]:

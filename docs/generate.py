@@ -86,7 +86,7 @@ def _disturbances(columns: Mapping[str, Sequence[Mapping[str, Any]]], figures: M
         columns: title -> rows.
         figures: name -> format of those that a cell shows, in %.
     """
-    from unmask.benchmark.robustness import NONE, TAUGHT, UNTAUGHT
+    from unmask.benchmark.robustness import NONE, OF_COLOUR, TAUGHT, UNTAUGHT
 
     found = {
         (column, kind): _means_under(rows, kind, figures)
@@ -96,7 +96,7 @@ def _disturbances(columns: Mapping[str, Sequence[Mapping[str, Any]]], figures: M
     lines = [["none", *(_cell(found[column, NONE], figures) for column in columns)]]
     for group, kinds in (("taught", TAUGHT), ("not taught", UNTAUGHT)):
         lines += [[f"{group}: {kind}", *(_cell(found[column, kind], figures) for column in columns)] for kind in kinds]
-        means = [_mean_of([found[column, kind] for kind in kinds]) for column in columns]
+        means = [_mean_of({kind: found[column, kind] for kind in kinds}, OF_COLOUR) for column in columns]
         lines.append([f"**{group}: mean**", *(f"**{_cell(one, figures)}**" if one else "-" for one in means)])
     return _table(["disturbance", *columns], lines)
 
@@ -109,10 +109,12 @@ def _means_under(rows: Sequence[Mapping[str, Any]], kind: str, figures: Mapping[
     return None if None in means else [one for one in means if one is not None]
 
 
-def _mean_of(figures: Sequence[Sequence[float] | None]) -> list[float] | None:
-    """The mean over kinds; None where one was not measured, for a mean of others would not compare."""
-    known = [one for one in figures if one is not None]
-    return [statistics.mean(some) for some in zip(*known, strict=True)] if len(known) == len(figures) else None
+def _mean_of(figures: Mapping[str, Sequence[float] | None], may_lack: Sequence[str]) -> list[float] | None:
+    """The mean over kinds; None where one was not measured that every image can show: it would not compare."""
+    known = {kind: one for kind, one in figures.items() if one is not None}
+    if not set(figures) - set(known) <= set(may_lack):
+        return None
+    return [statistics.mean(some) for some in zip(*known.values(), strict=True)]
 
 
 def _cell(means: Sequence[float] | None, figures: Mapping[str, str]) -> str:

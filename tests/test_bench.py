@@ -1,6 +1,7 @@
 """`unmask bench`: what a row holds, what is written, resumed and printed, and that commands are measured alike."""
 
 import json
+import runpy
 import sys
 import threading
 import time
@@ -32,7 +33,7 @@ from unmask.benchmark import (
 from unmask.benchmark.comparison import compare
 from unmask.benchmark.job import Job
 from unmask.benchmark.methods import Method, methods_of
-from unmask.benchmark.page import write_page
+from unmask.benchmark.page import _robustness, write_page
 from unmask.benchmark.places import here, on_ray
 from unmask.benchmark.results import mean, rows_of, spread
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
@@ -728,7 +729,10 @@ def test_the_page_says_it_all_and_asks_nobody(rows: list[dict[str, Any]], tmp_pa
     for words in (
         "fre fast",
         "kind: hole",
-        "Mildly disturbed images",
+        "Mildly disturbed images: image AUROC",
+        "Mildly disturbed images: false alarms",
+        "Mildly disturbed images: recall",
+        "not taught",
         "What it costs",
         "it broke",
         "would claim",
@@ -737,6 +741,60 @@ def test_the_page_says_it_all_and_asks_nobody(rows: list[dict[str, Any]], tmp_pa
         assert words in page, words
     assert "http" not in page.replace('http-equiv="Content', "")
     assert "data:image" not in page, "the data sets are not there"
+
+
+def test_older_rows_show_what_they_lack_and_groups_are_apart(rows: list[dict[str, Any]]) -> None:
+    older = ("none", "blur", "brightness", "jpeg", "rotation", "shift")
+    for row in rows:
+        if row["detector"] == "fre":
+            row["robustness"] = {kind: row["robustness"][kind] for kind in older}
+    table = _robustness(summary.ranked(rows), "recall", "recall")
+    assert table.head == ["kind", "group", "fre fast", "protoad fast", "ssm fast"]
+    found = {kind.text: (group.text, fre.text, other.text) for kind, group, fre, other, _ in table.lines}
+    assert found["none"] == ("undisturbed", "100.0", "100.0")
+    assert found["blur"] == ("taught", "100.0", "100.0")
+    assert found["zoom"] == ("taught", "-", "100.0")
+    assert found["gamma"] == ("not taught", "-", "100.0")
+
+
+def test_docs_give_means_of_whole_groups_alone(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    generate = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "generate.py"))
+    for row in rows:
+        for number, kind in enumerate(row.get("robustness", ())):
+            row["robustness"][kind] = {**row["robustness"][kind], "false_alarm_rate": number / 100}
+        if row["detector"] == "fre":
+            row["robustness"] = {kind: row["robustness"][kind] for kind in ("none", "blur", "shift")}
+        elif row["detector"] == "protoad":  # a data set without colour
+            row["robustness"].pop("color")
+    (tmp_path / "results.json").write_text(json.dumps({"rows": rows}))
+    lines = [line.strip("| ").split(" | ") for line in generate["robustness_table"](tmp_path).splitlines()]
+    assert lines[0] == ["disturbance", "fre fast", "protoad fast", "ssm fast"]
+    found = {first: more for first, *more in lines[2:]}
+    assert found["taught: blur"] == ["50.0 / 1"] * 3
+    assert found["taught: zoom"] == ["-", "50.0 / 11", "50.0 / 11"]
+    assert found["taught: color"] == ["-", "-", "50.0 / 10"]
+    assert found["**taught: mean**"] == ["-", "**50.0 / 6**", "**50.0 / 6**"]
+    assert found["**not taught: mean**"] == ["-", "**50.0 / 14**", "**50.0 / 14**"]
+    assert list(found)[1:13] == [*(f"taught: {kind}" for kind in robustness.TAUGHT), "**taught: mean**"]
+    text = generate["false_alarms_table"](tmp_path, "fre fast")
+    assert "| taught: shift | 5 / 100 | 5 / 100 | 5 / 100 |" in text
+
+
+def test_docs_divide_kept_by_promised_rates(tmp_path: Path) -> None:
+    generate = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "generate.py"))
+    plain = {"n": 20, "commit": "abc", "processor": "P", "date": "2026-01-01"}
+    split = {**plain, "calibration": "split", "promised": 0.2}
+    cross = {**plain, "calibration": "cross", "promised": 0.05}
+    rows = [
+        {**split, "dataset": "a", "kept": [0.1, 0.3], "kept_rest": []},
+        {**cross, "dataset": "a", "kept": [0.05, 0.05], "kept_rest": []},
+        {**cross, "dataset": "b", "kept": [0.0, 0.1], "kept_rest": [0.1, 0.1]},
+    ]
+    (tmp_path / "kept.json").write_text(json.dumps({"command": "it", "rows": rows}))
+    text = generate["kept_rate_table"](tmp_path / "kept.json")
+    assert "| cross | 20 | 5.0 | 5.0 | 5.0 | **1.00 ± 0.50** | 2.00 ± 0.00 |" in text
+    assert "| split | 20 | 20.0 | 20.0 | - | **1.00 ± 0.50** | - |" in text
+    assert "2 draws of good images" in text
 
 
 @pytest.mark.parametrize("wanted", ["fre", "fre,nothing", "fre,fre", "fre,ssm,protoad"])

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from tiny import FEATURES, PIXELS, SSM_FEATURES, SSM_PIXELS, write_dataset
+from tiny import FEATURES, PIXELS, SIZE, SSM_FEATURES, SSM_PIXELS, write_dataset
 from unmask.datasets import load
+from unmask.detectors import build, find
 from unmask.detectors.isstad import ISSTAD
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
@@ -46,6 +48,31 @@ def test_steps_on_cached_features_are_timed(settings: dict[str, object], weave: 
     found = feature_cache.measure(ISSTAD(**settings), load(weave).normals, steps=1)
     assert found["encoded_again_s"] >= 0
     assert set(found) == {"kept_s", "encoded_again_s", "ratio"}
+
+
+def test_a_draw_is_calibrated_in_two_ways_on_maps_that_were_made_once(weave: Path) -> None:
+    import kept_rate
+
+    detector = build(find("fuse"), "fast", {"backbone": "tiny", "image_size": SIZE})
+    good = kept_rate.encoded(detector, weave)
+    assert (good.n_pool, len(good.images)) == (12, 15), "all good images, those of the test part last"
+    split, cross = kept_rate.drawn(detector, good, 10, 0)
+    assert [(row["calibration"], row["n_scores"], row["promised"]) for row in (split, cross)] == [
+        ("split", 2, 0.334),
+        ("cross", 10, 0.091),
+    ]
+    for row in (split, cross):
+        assert row["n_good"] == 10
+        assert all(0 <= rate <= 1 for rate in (*row["kept"], *row["kept_rest"]))
+        assert len(row["kept"]) == len(row["kept_rest"]) == 1
+    assert kept_rate.drawn(detector, good, 10, 0) == [split, cross], "a seed draws the same"
+    files = good.images.images
+    scores = detector.predict(torch.stack([files[i] for i in (3, 14)])).scores
+    assert kept_rate.scores_of(detector, good.images.cached.subset(torch.tensor([3, 14]))) == pytest.approx(
+        scores.numpy(), abs=2e-2
+    ), "as through the network, but for half precision"
+    joined = kept_rate._joined(split, {**split, "kept": [0.5]})
+    assert joined["kept"] == [*split["kept"], 0.5]
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)

@@ -206,7 +206,7 @@ def _method(name: str, preset: str, settings: Mapping[str, str]) -> Method:
     return method
 
 
-def _with_options(method: Method, options: Mapping[str, str]) -> Method:
+def _with_options(method: Method, options: Mapping[str, Any]) -> Method:
     if options and method.foreign:
         name = next(iter(options))
         raise SettingError(
