@@ -86,46 +86,22 @@ def _disturbances(columns: Mapping[str, Sequence[Mapping[str, Any]]], figures: M
         columns: title -> rows.
         figures: name -> format of those that a cell shows, in %.
     """
-    from unmask.benchmark.robustness import NONE, OF_COLOUR, TAUGHT, UNTAUGHT
+    from unmask.benchmark.robustness import GROUPS, NONE
 
-    found = {
-        (column, kind): _means_under(rows, kind, figures)
-        for column, rows in columns.items()
-        for kind in (NONE, *TAUGHT, *UNTAUGHT)
-    }
-    lines = [["none", *(_cell(found[column, NONE], figures) for column in columns)]]
-    for group, kinds in (("taught", TAUGHT), ("not taught", UNTAUGHT)):
-        lines += [[f"{group}: {kind}", *(_cell(found[column, kind], figures) for column in columns)] for kind in kinds]
-        means = [_mean_of({kind: found[column, kind] for kind in kinds}, OF_COLOUR) for column in columns]
-        lines.append([f"**{group}: mean**", *(f"**{_cell(one, figures)}**" if one else "-" for one in means)])
+    lines = [["none", *(_under(rows, [NONE], figures) for rows in columns.values())]]
+    for group, kinds in list(GROUPS.items())[1:]:
+        lines += [[f"{group}: {kind}", *(_under(rows, [kind], figures) for rows in columns.values())] for kind in kinds]
+        lines.append([f"**{group}: mean**", *(_under(rows, kinds, figures) for rows in columns.values())])
     return _table(["disturbance", *columns], lines)
 
 
-def _means_under(rows: Sequence[Mapping[str, Any]], kind: str, figures: Mapping[str, str]) -> list[float] | None:
-    """Means of some figures under a disturbance, over the rows that have them; None = no row has."""
-    from unmask.benchmark.results import mean
+def _under(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str], figures: Mapping[str, str]) -> str:
+    """Means of some figures under some kinds of disturbance."""
+    from unmask.benchmark.robustness import mean_under
 
-    means = [mean(_disturbed(rows, kind), name) for name in figures]
-    return None if None in means else [one for one in means if one is not None]
-
-
-def _mean_of(figures: Mapping[str, Sequence[float] | None], may_lack: Sequence[str]) -> list[float] | None:
-    """The mean over kinds; None where one was not measured that every image can show: it would not compare."""
-    known = {kind: one for kind, one in figures.items() if one is not None}
-    if not set(figures) - set(known) <= set(may_lack):
-        return None
-    return [statistics.mean(some) for some in zip(*known.values(), strict=True)]
-
-
-def _cell(means: Sequence[float] | None, figures: Mapping[str, str]) -> str:
-    if means is None:
-        return "-"
-    return " / ".join(f"{100 * one:{form}}" for one, form in zip(means, figures.values(), strict=True))
-
-
-def _disturbed(rows: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """The rows that were measured under a disturbance, with its figures in place of their own."""
-    return [{**row, **row["robustness"][kind]} for row in rows if kind in row["robustness"]]
+    means = [mean_under(rows, kinds, name) for name in figures]
+    shown = [f"{100 * one:{form}}" for one, form in zip(means, figures.values(), strict=True) if one is not None]
+    return " / ".join(shown) if len(shown) == len(means) else "-"
 
 
 def false_alarms_table(results: Path = RESULTS / "six_sets", method: str = "fuse fast") -> str:
@@ -174,14 +150,17 @@ def _ratio(rows: Sequence[Mapping[str, Any]], key: str) -> str:
 
 def fragility_sentence(results: Path = RESULTS / "six_sets", method: str = "fuse fast") -> str:
     """How far the default's false alarms rise when the pictures change, in one sentence of the README."""
-    from unmask.benchmark.results import JSON, by_method, mean, rows_of
+    from unmask.benchmark.results import JSON, by_method, rows_of
+    from unmask.benchmark.robustness import mean_under
 
     if not (results / JSON).exists():
         return NO_FIGURES
     rows = by_method(rows_of(results))[method]
-    disturbed = {kind: _disturbed(rows, kind) for kind in rows[0]["robustness"]}
-    alarms = {kind: f"{100 * (mean(some, 'false_alarm_rate') or 0.0):.0f} %" for kind, some in disturbed.items()}
-    auroc = 100 * (mean(disturbed["blur"], "image_auroc") or 0.0)
+    alarms = {
+        kind: f"{100 * (mean_under(rows, [kind], 'false_alarm_rate') or 0.0):.0f} %"
+        for kind in ("none", "blur", "brightness", "shift")
+    }
+    auroc = 100 * (mean_under(rows, ["blur"], "image_auroc") or 0.0)
     return (
         "- **How easily it breaks is measured.** A slight blur takes the default's false alarms from "
         f"{alarms['none']} to {alarms['blur']}\n  (mean of six sets), a shift of the camera by 3 % to "

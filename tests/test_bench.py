@@ -672,6 +672,9 @@ def test_the_summary_ranks_compares_and_tells_failures(rows: list[dict[str, Any]
     assert sum("no difference that these data sets can show" in line for line in told) == 3
     assert sum(line.startswith("FAILED") and line.endswith("it broke") for line in told) == 3
     assert not any("claim" in line for line in told)
+    under = "under kinds of disturbance that are"
+    shown = f"25.0 / 100.0 undisturbed, 25.0 / 100.0 {under} taught, 25.0 / 100.0 {under} not taught"
+    assert f"fre fast: false alarms / recall {shown}" in told
     leaky = list(summary.lines(rows, show_leaks=True))
     assert "fre fast: a threshold chosen on the test images would claim F1 90.0; ours has 80.0" in leaky
     assert any("best test score would claim image AUROC 99.00" in line for line in leaky)
@@ -755,6 +758,7 @@ def test_older_rows_show_what_they_lack_and_groups_are_apart(rows: list[dict[str
     assert found["blur"] == ("taught", "100.0", "100.0")
     assert found["zoom"] == ("taught", "-", "100.0")
     assert found["gamma"] == ("not taught", "-", "100.0")
+    assert [line[1].text for line in table.lines if line[0].text == "mean of all"] == ["taught", "not taught"]
 
 
 def test_docs_give_means_of_whole_groups_alone(rows: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -773,8 +777,8 @@ def test_docs_give_means_of_whole_groups_alone(rows: list[dict[str, Any]], tmp_p
     assert found["taught: blur"] == ["50.0 / 1"] * 3
     assert found["taught: zoom"] == ["-", "50.0 / 11", "50.0 / 11"]
     assert found["taught: color"] == ["-", "-", "50.0 / 10"]
-    assert found["**taught: mean**"] == ["-", "**50.0 / 6**", "**50.0 / 6**"]
-    assert found["**not taught: mean**"] == ["-", "**50.0 / 14**", "**50.0 / 14**"]
+    assert found["**taught: mean**"] == ["-", "50.0 / 6", "50.0 / 6"]
+    assert found["**not taught: mean**"] == ["-", "50.0 / 14", "50.0 / 14"]
     assert list(found)[1:13] == [*(f"taught: {kind}" for kind in robustness.TAUGHT), "**taught: mean**"]
     text = generate["false_alarms_table"](tmp_path, "fre fast")
     assert "| taught: shift | 5 / 100 | 5 / 100 | 5 / 100 |" in text

@@ -126,9 +126,10 @@ def _group(rows: Sequence[Row], key: str, group: str) -> Cell:
 def _robustness(ranked: Sequence[tuple[str, Sequence[Row]]], key: str, title: str) -> Table:
     """What disturbed images change in one figure: a line a kind of disturbance, a column a method."""
     lines = []
-    for kind in robustness.DISTURBANCES:
-        group = robustness.GROUPS.get(kind, "undisturbed")
-        lines.append([_name(kind), _name(group), *(_disturbed(some, kind, key) for _, some in ranked)])
+    for group, kinds in robustness.GROUPS.items():
+        named = {kind: [kind] for kind in kinds} | ({"mean of all": list(kinds)} if kinds[1:] else {})
+        for kind, of in named.items():
+            lines.append([_name(kind), _name(group), *(_disturbed(some, of, key) for _, some in ranked)])
     note = (
         "The same model and threshold on a part of the test images, in %. A fit with default options learns from "
         "copies of the kinds that are taught; of the others no fit does. Data sets without colour lack kinds of colour."
@@ -191,9 +192,8 @@ def _interval(rows: Sequence[Row]) -> Cell:
     return Cell(f"{100 * low:.1f} to {100 * high:.1f}", low)
 
 
-def _disturbed(rows: Sequence[Row], kind: str, key: str) -> Cell:
-    found = [{**row, key: row["robustness"].get(kind, {}).get(key)} for row in rows if row.get("robustness")]
-    value = mean(found, key)
+def _disturbed(rows: Sequence[Row], kinds: Sequence[str], key: str) -> Cell:
+    value = robustness.mean_under(rows, kinds, key)
     return Cell("-", None) if value is None else Cell(f"{100 * value:.1f}", value)
 
 

@@ -8,6 +8,7 @@ that nobody thought of. What is done to an image is in `imaging.disturbances`.
 
 from __future__ import annotations
 
+import statistics
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from unmask.benchmark.results import Row, mean
 from unmask.evaluation import metrics
 from unmask.imaging import disturbances as by
 from unmask.imaging import images
@@ -92,6 +94,28 @@ def figures(samples: Sequence[Sample], results: Iterable[AnomalyResult]) -> dict
     return {name: value for name, value in values.items() if value is not None}
 
 
+def mean_under(rows: Sequence[Row], kinds: Sequence[str], figure: str) -> float | None:
+    """The mean over kinds of disturbance of the means over data sets.
+
+    Args:
+        rows: of one method.
+        kinds: such as all of a group.
+        figure: a name that `figures` gives.
+
+    Returns:
+        None where a kind was not measured that every image can show: a mean of the others would not compare.
+    """
+    found = {kind: mean(_under(rows, kind), figure) for kind in kinds}
+    known = [value for value in found.values() if value is not None]
+    lacking = {kind for kind, value in found.items() if value is None}
+    return statistics.mean(known) if known and lacking <= set(OF_COLOUR) else None
+
+
+def _under(rows: Sequence[Row], kind: str) -> list[Row]:
+    """The rows that were measured under a disturbance, with its figures in place of their own."""
+    return [{**row, **row["robustness"][kind]} for row in rows if kind in row.get("robustness", {})]
+
+
 def _spread(samples: Sequence[Sample], n: int) -> list[Sample]:
     n = min(n, len(samples))
     return [samples[i * len(samples) // n] for i in range(n)]
@@ -132,8 +156,8 @@ UNTAUGHT: dict[str, Disturb] = {
 DISTURBANCES = (NONE, *TAUGHT, *UNTAUGHT)
 """All kinds in the order of the tables."""
 
-GROUPS = {kind: group for group, kinds in (("taught", TAUGHT), ("not taught", UNTAUGHT)) for kind in kinds}
-"""Kind -> the name of its group in the tables."""
+GROUPS = {"undisturbed": (NONE,), "taught": tuple(TAUGHT), "not taught": tuple(UNTAUGHT)}
+"""Name of a group in the tables -> its kinds."""
 
 OF_COLOUR = ("color", "chromatic")
 """The kinds that an image without colour cannot show."""
