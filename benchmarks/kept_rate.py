@@ -78,7 +78,7 @@ def main() -> None:
                 for row in drawn(detector, good, n, seed):
                     fresh = {"dataset": dataset, **what, **row, **machine()}
                     rows[_key(fresh)] = _joined(rows.get(_key(fresh)), fresh)
-            write(RESULTS, {"command": " ".join(["python", *sys.argv]), "rows": list(rows.values())})
+                write(RESULTS, {"command": " ".join(["python", *sys.argv]), "rows": list(rows.values())})
         print(f"draw {seed + 1} of {asked.seeds}", flush=True)
 
 
