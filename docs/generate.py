@@ -36,6 +36,19 @@ IN_A_SENTENCE = {
 }
 """Each detector's own description in the table of the family."""
 
+KINDS = {
+    "blur": "out of focus: standard deviation of a Gaussian, of the shorter side",
+    "jpeg": "stored as JPEG: the lowest quality",
+    "noise": "noise of the sensor: standard deviation, of the range",
+    "motion": "moved during exposure, in any direction: length, of the shorter side",
+    "light": "brighter or darker, as a whole or from one side to the other",
+    "color": "another white balance: each channel by itself",
+    "shift": "the part aside: of the sides, both ways",
+    "turn": "the part turned: degrees, both ways",
+    "zoom": "nearer or farther",
+}
+"""What each kind of disturbance does, for the table of kinds."""
+
 COSTS = {
     "fit_seconds": ("fit, s", 1),
     "ms_p50": ("ms an image", 1),
@@ -362,9 +375,28 @@ def rooms_table() -> str:
     )
 
 
+def kinds_table() -> str:
+    """The kinds of disturbance that can be tolerated, and how much of each a level means."""
+    from unmask.imaging.tolerance import LEVELS, LIMITS, written
+
+    lines = []
+    for kind, what in KINDS.items():
+        most = LIMITS[kind][0 if kind == "jpeg" else 1]
+        lines.append(
+            [
+                f"`{kind}`",
+                what,
+                *(written(kind, LEVELS[level][kind]) for level in ("mild", "strong")),
+                written(kind, most),
+            ]
+        )
+    return _table(["kind", "what happens, up to the amount", "mild", "strong", "most"], lines)
+
+
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "benchmark"): benchmark_table,
     ("README.md", "speed"): speed_table,
+    ("docs/tolerance.md", "kinds"): kinds_table,
     ("docs/evaluation.md", "thresholds"): threshold_table,
     ("docs/evaluation.md", "pixel_metrics"): pixel_metrics_table,
     ("docs/evaluation.md", "robustness"): robustness_table,
