@@ -21,6 +21,7 @@ from unmask.imaging import accounting
 from unmask.imaging.options import ALL, ImageOptions
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
+from unmask.inspection import sensitivity
 from unmask.inspection.calibration import Calibration, rate_for
 from unmask.inspection.division import Given, divide
 from unmask.inspection.held_out import score_held_out
@@ -161,6 +162,8 @@ def _fitted(
     calibration = _calibrated(backend, reading, held_out, promised, training, checked.is_noise_free)
     facts |= {"n_normal": len(parts.normals), "n_held_out": len(held_out), "n_scenes": parts.n_scenes, "images": hashes}
     facts |= {"noise_added": checked.is_noise_free, "properties": checked.properties()}
+    good_ones = held_out, hashes["held_out"]
+    facts["sensitivity"] = sensitivity.card(backend.predict, reading, *good_ones, calibration, training)
     if good.files is not None:
         facts["files"] = accounting.without(good.files, parts.unused(len(good.images), checked))
     facts |= {"fit_seconds": round(time.monotonic() - start, 1), **_circumstances(made)}
