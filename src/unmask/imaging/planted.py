@@ -43,8 +43,8 @@ class Place(NamedTuple):
         kind: one of `KINDS`.
         x, y: its centre in pixels.
         turn: of a scratch: its direction in radians.
-        bend: of a scratch: how it curves, in 1 / pixels: so far beside its middle it lies one pixel along, and four times
-            as far two pixels along; so a longer one goes on where a shorter one ends.
+        bend: of a scratch: how it curves: a point x pixels along it lies bend * x * x pixels beside a straight line, so
+            that a longer scratch goes on where a shorter one ends.
         is_dark: of a scratch.
         source: of a moved piece: (x, y) in pixels from its place to where it comes from.
     """
@@ -165,7 +165,8 @@ def _covered(place: Place, size: float, h: int, w: int) -> Cover:
 
 
 def _disc(place: Place, x: np.ndarray, y: np.ndarray, size: float) -> np.ndarray:
-    return np.clip((size / 2 - np.hypot(x, y)) / (SOFT * size) + 0.5, 0, 1)
+    inside: np.ndarray = np.clip((size / 2 - np.hypot(x, y)) / (SOFT * size) + 0.5, 0, 1)
+    return inside
 
 
 def _line(place: Place, x: np.ndarray, y: np.ndarray, size: float) -> np.ndarray:

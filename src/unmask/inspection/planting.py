@@ -38,7 +38,7 @@ class View:
     @property
     def side(self) -> float:
         """Shorter side of what the square shows, in pixels of the photograph."""
-        return min(self.on.shape) / self.scale
+        return float(min(self.on.shape)) / self.scale
 
     def square(self) -> Float[np.ndarray, "3 s s"]:
         """The good image as the network sees it."""
