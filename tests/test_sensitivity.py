@@ -15,7 +15,7 @@ from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.planting import view_of
 from unmask.inspection.scoring import Reading
-from unmask.inspection.sensitivity import MOST_PLACES, N_SIZES, PREDICTIONS, card
+from unmask.inspection.sensitivity import FAINT, MOST_PLACES, N_SIZES, PREDICTIONS, STRONG, card
 from unmask.inspection.sensitivity_text import introduction, lines, remarks, sentences, table
 from unmask.training.trainer import Training
 from unmask.types import ArrayPrediction
@@ -60,15 +60,15 @@ def row_of(found: dict[str, Any], kind: str, contrast: float | None) -> dict[str
 
 
 def test_a_detector_of_areas_is_told_by_the_diameter_from_which_it_finds() -> None:
-    """100 pixels are a disc of 11.3; the sizes tried around it are 8.4 and 13.4 pixels."""
+    """100 pixels are a disc of 11.3; the sizes tried around it are 10.7 and 18.2 pixels."""
     detector = AreaDetector()
     found = made(detector)
-    row = row_of(found, "dark spots", 0.4)
-    assert row["sizes"] == pytest.approx([1.28, 2.05, 3.28, 5.24, 8.39, 13.4, 21.5])
+    row = row_of(found, "dark spots", STRONG)
+    assert row["sizes"] == pytest.approx([1.28, 2.18, 3.70, 6.29, 10.7, 18.2, 30.9], rel=0.01)
     assert row["found"] == [0, 0, 0, 0, 0, 1, 1]
     assert row["marked"] == 1.0
-    assert "finds 90 % of strong dark spots from 13 px (10 % of the shorter side)" in sentences(found)
-    assert "does not find faint dark spots up to 22 px" in sentences(found)
+    assert "finds 90 % of strong dark spots from 18 px (14 % of the shorter side)" in sentences(found)
+    assert "does not find faint dark spots up to 31 px" in sentences(found)
     assert detector.predictions <= 10 + PREDICTIONS * MOST_PLACES
 
 
@@ -76,20 +76,20 @@ def test_what_finds_everything_and_nothing_is_told() -> None:
     everything, nothing = made(constant(1e6)), made(constant(0.0))
     assert all(set(row["found"]) == {1.0} for row in everything["rows"] if row["contrast"])
     assert (
-        "finds 90 % of faint scratches from 3.2 px (2.5 % of the shorter side, the smallest that was tried)"
+        "finds 90 % of faint scratches from 2.6 px (2 % of the shorter side, the smallest that was tried)"
         in sentences(everything)
     )
     assert all(set(row["found"]) == {0.0} and row["marked"] is None for row in nothing["rows"])
     assert all(sentence.startswith("does not find") for sentence in sentences(nothing))
-    assert {line.half for line in table(nothing)} >= {"not up to 22 px", "not up to 32 px", "not up to 54 px"}
+    assert {line.half for line in table(nothing)} >= {"not up to 31 px", "not up to 37 px", "not up to 62 px"}
     assert all(row["marked"] == 0.0 for row in everything["rows"] if row["contrast"]), "its maps mark nothing"
 
 
 def test_sizes_are_pixels_of_the_photograph_and_planted_at_its_size() -> None:
     found = made(AreaDetector(), flat(h=2 * SIZE, w=2 * SIZE))
-    row = row_of(found, "dark spots", 0.4)
+    row = row_of(found, "dark spots", STRONG)
     assert found["side"] == 2 * SIZE
-    assert row["sizes"][5] == pytest.approx(26.8)
+    assert row["sizes"][5] == pytest.approx(36.4, rel=0.01)
     assert row["found"] == [0, 0, 0, 0, 0, 1, 1]
 
 
@@ -114,14 +114,14 @@ def test_images_that_are_flagged_as_they_are_tell_nothing() -> None:
     images[2] = np.zeros((SIZE, SIZE, 3), np.float32)
     found = made(AreaDetector(), (images, hashes))
     assert (found["n_images"], found["n_places"]) == (3, MOST_PLACES)
-    assert row_of(found, "dark spots", 0.4)["found"][0] == 0
+    assert row_of(found, "dark spots", STRONG)["found"][0] == 0
     assert made(AreaDetector(), (images[2:3], hashes[2:3])) is None
 
 
 def test_a_slow_detector_is_tried_at_fewer_places_and_that_is_told() -> None:
     found = made(AreaDetector(), seconds=0.0)
     assert (found["n_images"], found["n_places"]) == (4, 4)
-    assert "4 good images (4 places for each kind)" in introduction(found)
+    assert "4 good images (4 places for each kind and contrast)" in introduction(found)
 
 
 def test_progress_ends_with_all_steps() -> None:
@@ -150,7 +150,7 @@ def test_marks_lie_in_what_the_network_sees(tiling: Tiling, side: int) -> None:
     assert view.photograph == 200
     assert view.square().shape == (3, SIZE, SIZE)
     found = made(constant(1e6), ([np.full((200, 300, 3), 0.5, np.float32)], ["hash"]), Reading(tiling))
-    assert row_of(found, "dark spots", 0.4)["sizes"][-1] == pytest.approx(side * 0.168, rel=0.02)
+    assert row_of(found, "dark spots", STRONG)["sizes"][-1] == pytest.approx(side * 0.2414, rel=0.02)
 
 
 def test_marks_lie_in_the_region_of_interest(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_threshold_that_has_moved_is_told() -> None:
 
 
 def test_words_for_each_outcome() -> None:
-    row = {"kind": "dark spots", "contrast": 0.4, "sizes": [2.6, 10.5, 43.0], "marked": 0.5}
+    row = {"kind": "dark spots", "contrast": STRONG, "sizes": [2.6, 10.5, 43.0], "marked": 0.5}
     found = {
         "n_images": 1,
         "n_places": 10,
@@ -186,7 +186,7 @@ def test_words_for_each_outcome() -> None:
         "rows": [
             {**row, "found": [0.0, 0.5, 0.9]},
             {**row, "found": [0.1, 0.5, 0.8]},
-            {**row, "found": [0.0, 0.1, 0.3], "contrast": 0.15},
+            {**row, "found": [0.0, 0.1, 0.3], "contrast": FAINT},
             {**row, "found": [0.0, 0.0, 0.0], "kind": "moved pieces", "contrast": None, "marked": None},
         ],
     }

@@ -178,7 +178,8 @@ def _searched(
     }
     search([one for some in faint.values() for one in some])
     run.progress("sensitivity", total, total, 0.0)
-    return {**strong, **faint}
+    both = {**strong, **faint}
+    return {key: both[key] for kind in KINDS for key in both if key[0] == kind}
 
 
 def _row(kind: str, contrast: float | None, searches: Sequence[_Search], side: float) -> dict[str, Any]:

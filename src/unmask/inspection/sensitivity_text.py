@@ -18,7 +18,7 @@ class Line(NamedTuple):
     Attributes:
         marks: what was planted, such as "strong dark spots".
         half, most: sizes from which half and 90 % are found, such as "12 px".
-        marked: share of the found whose place the map marks, such as "95 %".
+        marked: share of the found whose place the map marks, such as "95 %"; "-" where less than half are found.
     """
 
     marks: str
@@ -44,7 +44,7 @@ def table(card: Mapping[str, Any]) -> list[Line]:
             _marks(row),
             _cell(row, 0.5),
             _cell(row, 0.9),
-            "-" if row["marked"] is None else f"{100 * row['marked']:.0f} %",
+            "-" if row["found"][-1] < 0.5 else f"{100 * row['marked']:.0f} %",
         )
         for row in card["rows"]
     ]
@@ -53,7 +53,8 @@ def table(card: Mapping[str, Any]) -> list[Line]:
 def introduction(card: Mapping[str, Any]) -> str:
     """What the card is, and what it is not."""
     images = f"{card['n_images']} good image{'s' if card['n_images'] > 1 else ''}"
-    return f"an estimate, from marks planted on {images} ({card['n_places']} places for each kind); real defects differ"
+    places = f"{card['n_places']} places for each kind and contrast"
+    return f"an estimate, from marks planted on {images} ({places}); real defects differ"
 
 
 def remarks(card: Mapping[str, Any], threshold: float) -> list[str]:
