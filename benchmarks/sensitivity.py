@@ -87,10 +87,16 @@ def agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """How well cards and recall agree: over bins of defects with masks, and over whole data sets by the card alone."""
     bins = np.array([(one["predicted"], one["recall"]) for row in rows for one in row["bins"]]).reshape(-1, 2)
     sets = np.array([(row["share_of_marks"], row["recall"]) for row in rows]).reshape(-1, 2)
-    own = np.array([(one["predicted"], one["recall"]) for row in rows if row["raised"] == 0 for one in row["bins"]])
+    plain = [row for row in rows if row["raised"] == 0]
+    own = np.array([(one["predicted"], one["recall"]) for row in plain for one in row["bins"]])
+    own_sets = np.array([(row["share_of_marks"], row["recall"]) for row in plain]).reshape(-1, 2)
     return {
         "bins": {**_compared(bins), "own_threshold": _compared(own.reshape(-1, 2))},
-        "sets": {"n": len(sets), "rank_correlation": _rank_correlation(sets)},
+        "sets": {
+            "n": len(sets),
+            "rank_correlation": _rank_correlation(sets),
+            "own_threshold": {"n": len(own_sets), "rank_correlation": _rank_correlation(own_sets)},
+        },
     }
 
 
