@@ -184,7 +184,7 @@ def sensitivity_table(results: Path = RESULTS / "sensitivity.json") -> str:
         f"by {100 * own['mean_distance']:.0f} points on average ({100 * own['mean_difference']:+.0f} with its sign).",
         f"{bins['n']} groups, two higher thresholds included: rank correlation {_shown(bins)}, off by "
         f"{100 * bins['mean_distance']:.0f} points ({100 * bins['mean_difference']:+.0f}).",
-        f"Rank correlation of the share of all planted marks that is found with recall: {_shown(sets['own_threshold'])} "
+        f"Rank correlation of recall with the share of all planted marks found: {_shown(sets['own_threshold'])} "
         f"between the {sets['own_threshold']['n']} data sets at their own thresholds, {_shown(sets)} over all "
         f"{sets['n']} pairs of a data set and a threshold.",
         f"`{found['command']}` at commit {first['commit']} on {first['cores']} cores of {first['processor']}, "
