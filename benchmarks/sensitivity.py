@@ -25,7 +25,6 @@ import unmask
 from unmask.benchmark.cost import machine
 from unmask.benchmark.results import write
 from unmask.datasets import load, read_mask
-from unmask.imaging.fingerprints import content_hash
 from unmask.imaging.images import decode
 from unmask.imaging.planted import BRIGHT, DARK, SCRATCH
 from unmask.inspection.inspector import Inspector
@@ -145,9 +144,8 @@ def _share(row: dict[str, Any], size: float) -> float:
 def _card(inspector: Inspector, split: Split, threshold: float) -> dict[str, Any] | None:
     """A card for another threshold, on good test images."""
     good = [sample.path for sample in split.test if not sample.anomalous]
-    hashes = [content_hash(inspector.reading.pixels(path).values) for path in good]
     calibration = replace(inspector.calibration, threshold=threshold)
-    return card(inspector.backend.predict, inspector.reading, good, hashes, calibration, Training())
+    return card(inspector.backend.predict, inspector.reading, good, calibration, Training())
 
 
 def _bins(defects: list[dict[str, Any] | None], is_flagged: np.ndarray, found: dict[str, Any]) -> list[dict[str, Any]]:

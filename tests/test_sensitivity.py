@@ -11,11 +11,12 @@ from PIL import Image
 import unmask
 from tiny import FUSE, Run, texture, write_textures
 from unmask.imaging.options import ImageOptions
+from unmask.imaging.planted import DARK, MOVED, SCRATCH
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.planting import view_of
 from unmask.inspection.scoring import Reading
-from unmask.inspection.sensitivity import FAINT, MOST_PLACES, N_SIZES, PREDICTIONS, STRONG, card
+from unmask.inspection.sensitivity import FAINT, MOST_PLACES, N_SIZES, PREDICTIONS, STEP, STRONG, card, sizes_of
 from unmask.inspection.sensitivity_text import introduction, lines, remarks, sentences, table
 from unmask.training.trainer import Training
 from unmask.types import ArrayPrediction
@@ -44,13 +45,13 @@ def constant(score: float) -> Any:
     return predict
 
 
-def flat(n: int = 12, h: int = SIZE, w: int = SIZE) -> tuple[list[np.ndarray], list[str]]:
-    return [np.full((h, w, 3), 0.5, np.float32) for _ in range(n)], [f"hash {number}" for number in range(n)]
+def flat(n: int = 12, h: int = SIZE, w: int = SIZE) -> list[np.ndarray]:
+    return [np.full((h, w, 3), 0.5, np.float32) for _ in range(n)]
 
 
 def made(predict: Any, images: Any = None, reading: Reading | None = None, seed: int = 0, **options: Any) -> Any:
     return card(
-        predict, reading or Reading(Tiling(SIZE)), *(images or flat()), CALIBRATION, Training(seed=seed), **options
+        predict, reading or Reading(Tiling(SIZE)), images or flat(), CALIBRATION, Training(seed=seed), **options
     )
 
 
@@ -95,27 +96,26 @@ def test_sizes_are_pixels_of_the_photograph_and_planted_at_its_size() -> None:
 
 def test_a_card_depends_on_the_seed_and_on_contents_but_not_on_their_order() -> None:
     images = [np.asarray(texture(number, SIZE)).transpose(1, 2, 0) for number in range(20)]
-    hashes = [f"hash {number}" for number in range(20)]
 
     def sees_more_on_the_right(squares: np.ndarray) -> ArrayPrediction:
         maps = np.abs(squares - 0.5).max(axis=1) * np.linspace(0, 1, SIZE, dtype=np.float32)
         return ArrayPrediction(maps, 420 * maps.max((1, 2)))
 
-    first, again = made(sees_more_on_the_right, (images, hashes)), made(sees_more_on_the_right, (images, hashes))
-    turned = made(sees_more_on_the_right, (images[::-1], hashes[::-1]))
-    other = made(sees_more_on_the_right, (images, hashes), seed=1)
+    first, again = made(sees_more_on_the_right, images), made(sees_more_on_the_right, images)
+    turned = made(sees_more_on_the_right, images[::-1])
+    other = made(sees_more_on_the_right, images, seed=1)
     assert first == again == turned
     assert first != other
     assert json.loads(json.dumps(first)) == first
 
 
 def test_images_that_are_flagged_as_they_are_tell_nothing() -> None:
-    images, hashes = flat(4)
+    images = flat(4)
     images[2] = np.zeros((SIZE, SIZE, 3), np.float32)
-    found = made(AreaDetector(), (images, hashes))
+    found = made(AreaDetector(), images)
     assert (found["n_images"], found["n_places"]) == (3, MOST_PLACES)
     assert row_of(found, "dark spots", STRONG)["found"][0] == 0
-    assert made(AreaDetector(), (images[2:3], hashes[2:3])) is None
+    assert made(AreaDetector(), images[2:3]) is None
 
 
 def test_a_slow_detector_is_tried_at_fewer_places_and_that_is_told() -> None:
@@ -127,7 +127,7 @@ def test_a_slow_detector_is_tried_at_fewer_places_and_that_is_told() -> None:
 def test_progress_ends_with_all_steps() -> None:
     calls: list[tuple[str, int, int]] = []
     run = Training(progress=lambda stage, done, total, left: calls.append((stage, done, total)))
-    card(AreaDetector(), Reading(Tiling(SIZE)), *flat(), CALIBRATION, run)
+    card(AreaDetector(), Reading(Tiling(SIZE)), flat(), CALIBRATION, run)
     assert {stage for stage, _, _ in calls} == {"sensitivity"}
     assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
     assert calls[-1][1] == calls[-1][2]
@@ -149,7 +149,7 @@ def test_marks_lie_in_what_the_network_sees(tiling: Tiling, side: int) -> None:
     assert view.side == pytest.approx(side, rel=0.02)
     assert view.photograph == 200
     assert view.square().shape == (3, SIZE, SIZE)
-    found = made(constant(1e6), ([np.full((200, 300, 3), 0.5, np.float32)], ["hash"]), Reading(tiling))
+    found = made(constant(1e6), [np.full((200, 300, 3), 0.5, np.float32)], Reading(tiling))
     assert row_of(found, "dark spots", STRONG)["sizes"][-1] == pytest.approx(side * 0.2414, rel=0.02)
 
 
@@ -250,3 +250,14 @@ def test_models_of_older_versions_have_no_card(model: Path, tmp_path: Path) -> N
         model=inspector.facts,
     )
     assert "What it would find" not in page.read_text(encoding="utf-8")
+
+
+def test_the_documentation_says_what_is_planted() -> None:
+    text = " ".join((Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8").split())
+    spots, scratches, pieces = ([f"{100 * sizes_of(kind)[n]:.2g}" for n in (0, -1)] for kind in (DARK, SCRATCH, MOVED))
+    assert f"{N_SIZES} sizes from {' to '.join(spots)} % of the shorter side are tried" in text
+    assert f"scratches from {' to '.join(scratches)} %, of pieces from {' to '.join(pieces)} %" in text
+    assert f"each {STEP} times the one before, at {MOST_PLACES} places" in text
+    assert f"at most {MOST_PLACES * (PREDICTIONS + 1)} predictions" in text
+    assert (STRONG, FAINT) == (0.5, 0.2)
+    assert "half of the way from what is there to black or white, faint ones a fifth" in text

@@ -8,6 +8,7 @@ place costs three predictions instead of one for each size. It is an estimate: r
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from unmask.imaging.fingerprints import content_hash
 from unmask.imaging.planted import KINDS, MISSING, MOVED, SCRATCH, WITH_CONTRAST, Place, placed
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.planting import View, view_of
@@ -28,6 +30,7 @@ SMALLEST = {SCRATCH: 0.02, MISSING: 0.012, MOVED: 0.012}  # size of the smallest
 MOST_PLACES, LEAST_PLACES = 10, 4  # of a row
 PREDICTIONS = 3 * (len(KINDS) + len(WITH_CONTRAST))  # at most, of one place in each row
 SECONDS = 20.0
+MOST_HASHED = 200  # images that are decoded to choose among them by their contents; of more, every second or third
 
 _T = TypeVar("_T")
 
@@ -102,7 +105,6 @@ def card(  # noqa: D417 - arguments that belong together share a line
     predict: Predict,
     reading: Reading,
     images: Sequence[Any],
-    hashes: Sequence[str],
     calibration: Calibration,
     run: Run,
     seconds: float = SECONDS,
@@ -114,7 +116,7 @@ def card(  # noqa: D417 - arguments that belong together share a line
 
     Args:
         predict, reading: score squares, and make them from images.
-        images, hashes: good images that were not learned from, of which up to 10 are used; hashes of their contents.
+        images: good ones that were not learned from, of which up to 10 are used.
         calibration: whose thresholds count.
         run: whose seed decides which images are used and where marks lie, and whose progress is called with the stage
             "sensitivity".
@@ -129,8 +131,10 @@ def card(  # noqa: D417 - arguments that belong together share a line
     Raises:
         ImageError: an image cannot be read.
     """
-    order = sorted(range(len(images)), key=lambda number: _digest(run.seed, hashes[number]))[:MOST_PLACES]
-    views = [view_of(reading, images[number], _random(run.seed, hashes[number])) for number in order]
+    some = images[:: math.ceil(len(images) / MOST_HASHED)]
+    hashed = [(content_hash(reading.pixels(image).values), image) for image in some]
+    chosen = sorted(hashed, key=lambda one: _digest(run.seed, one[0]))[:MOST_PLACES]
+    views = [view_of(reading, image, _random(run.seed, content)) for content, image in chosen]
     judge, before = _Judge(predict, calibration), (time.monotonic(), time.process_time())
     good = judge.good(views)
     # of time and of the processor's time the shorter: other work on the machine must not change a card
@@ -138,7 +142,7 @@ def card(  # noqa: D417 - arguments that belong together share a line
     if not good:
         return None
     n = max(LEAST_PLACES, min(MOST_PLACES, int(seconds / max(pace, 1e-9) / PREDICTIONS)))
-    used = [(views[number], hashes[order[number]]) for number in good[:n]]
+    used = [(views[number], chosen[number][0]) for number in good[:n]]
     rows = _searched(judge, used, n, run)
     side = float(np.median([view.side for view, _ in used]))
     return {
