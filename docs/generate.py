@@ -222,6 +222,37 @@ def pixel_metrics_table(results: Path = RESULTS / "pixel_metrics.json") -> str:
     return "\n".join([_table(head, lines), "", f"- {made}, {found['date']}. In brackets the bound that unmask states."])
 
 
+def sensitivity_table(results: Path = RESULTS / "sensitivity.json") -> str:
+    """What sensitivity cards say of real defects, and recall: a line a data set, at the models' own thresholds."""
+    if not results.exists():
+        return NO_FIGURES
+    found = json.loads(results.read_text(encoding="utf-8"))
+    lines = []
+    for row in sorted((row for row in found["rows"] if row["raised"] == 0), key=lambda row: row["dataset"]):
+        bins = [f"{100 * one['predicted']:.0f} / {100 * one['recall']:.0f}" for one in row["bins"]]
+        shares = [f"{100 * row[name]:.0f}" for name in ("share_of_marks", "recall")]
+        lines.append([row["dataset"], *(bins or ["no masks"] * 3), *shares])
+    head = ["data set", *(f"{size}: card / recall" for size in ("small", "middle", "large")), "all marks", "recall"]
+    bins, sets, first = found["agreement"]["bins"], found["agreement"]["sets"], found["rows"][0]
+    own = bins["own_threshold"]
+    words = [
+        f"{own['n']} groups of defects at the models' own thresholds: rank correlation {_shown(own)}, the card is off "
+        f"by {100 * own['mean_distance']:.0f} points on average ({100 * own['mean_difference']:+.0f} with its sign).",
+        f"{bins['n']} groups, two higher thresholds included: rank correlation {_shown(bins)}, off by "
+        f"{100 * bins['mean_distance']:.0f} points ({100 * bins['mean_difference']:+.0f}).",
+        f"Rank correlation of recall with the share of all planted marks found: {_shown(sets['own_threshold'])} "
+        f"between the {sets['own_threshold']['n']} data sets at their own thresholds, {_shown(sets)} over all "
+        f"{sets['n']} pairs of a data set and a threshold.",
+        f"`{found['command']}` at commit {first['commit']} on {first['cores']} cores of {first['processor']}, "
+        f"{first['date']}.",
+    ]
+    return "\n".join([_table(head, lines), "", *(f"- {line}" for line in words)])
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    return "not known" if found["rank_correlation"] is None else f"{found['rank_correlation']:.2f}"
+
+
 def speed_table(results: Path = RESULTS / "speed") -> str:
     """The rows of a run on one data set, alone on the machine: the fastest first."""
     from unmask.benchmark.results import JSON, by_method, mean, rows_of
@@ -403,6 +434,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/evaluation.md", "false_alarms"): false_alarms_table,
     ("docs/evaluation.md", "kept_rate"): kept_rate_table,
     ("docs/evaluation.md", "scaling"): scaling_table,
+    ("docs/evaluation.md", "sensitivity"): sensitivity_table,
     ("README.md", "commands"): commands_table,
     ("README.md", "fragility"): fragility_sentence,
     ("README.md", "runtime"): runtime_sentence,

@@ -42,14 +42,20 @@ app.command()(measure.compare)
 @app.command()
 def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
     """Print everything that a model file says about itself."""
+    from unmask.inspection import sensitivity_text
     from unmask.inspection.loading import facts_of
 
-    for key, value in facts_of(model).items():
+    facts = facts_of(model)
+    for key, value in facts.items():
         if key == "self_test":
             out(f"{key:18} a score of {value['score']:.4g} on a built-in picture, checked whenever it is loaded")
         elif key == "images":
             counts = ", ".join(f"{len(hashes)} {role.replace('_', ' ')}" for role, hashes in value.items())
             out(f"{key:18} {counts}; their contents are recognised")
+        elif key == "sensitivity" and value:
+            out(f"{key:18} {sensitivity_text.introduction(value)}")
+            for line in sensitivity_text.lines(value, facts["calibration"]["threshold"]):
+                out(f"  {line}")
         elif isinstance(value, dict):
             out(key)
             for name, one in value.items():
