@@ -50,6 +50,8 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
         elif key == "images":
             counts = ", ".join(f"{len(hashes)} {role.replace('_', ' ')}" for role, hashes in value.items())
             out(f"{key:18} {counts}; their contents are recognised")
+        elif key == "usual":
+            out(f"{key:18} {len(value['measures'])} measures of the good images, which new ones are compared with")
         elif isinstance(value, dict):
             out(key)
             for name, one in value.items():

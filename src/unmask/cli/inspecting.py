@@ -6,7 +6,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,6 +45,10 @@ def inspect(
     page: opt.Page = None,
     max_pixels: opt.MaxPixels = None,
     recursive: opt.Recursive = True,
+    refuse: Annotated[
+        bool,
+        typer.Option("--refuse/--no-refuse", help="Refuse images that are nothing like the good ones, or judge them."),
+    ] = True,
     backend: opt.Backend = "auto",
     device: opt.Device = "auto",
 ) -> None:
@@ -59,13 +63,18 @@ def inspect(
     inspector = load(model, backend=chosen, device=device, page=page, max_pixels=max_pixels)
     counts: Counter[str] = Counter()
     signals: Signals = context.obj
-    judged = inspector.inspect_many(listing.files, on_error="raise" if strict else "record", explain=explain)
+    watch = inspector.watch()
+    on_error = "raise" if strict else "record"
+    judged = inspector.inspect_many(listing.files, on_error=on_error, explain=explain, watch=watch, refuse=refuse)
     with signals.awaited():
         results = _printed(judged, counts, as_json, signals)
         if report is None:
             deque(results, maxlen=0)
         else:
-            words = (model.stem, lambda: _left_out(counts, listing.files, signals))
+            words = (
+                model.stem,
+                lambda: {"left_out": _left_out(counts, listing.files, signals), "change": watch.change},
+            )
             _write_report(report, results, words, inspector, explain, listing)
     if as_json:
         _print_skipped(listing, images)
@@ -100,11 +109,15 @@ def _printed(
     from unmask.inspection.notes import lines_of
 
     notes: Counter[str] = Counter()
+    told = False
     for result in results:
         failed = result.error is not None
         counts["failed" if failed else "anomalous" if result.is_anomalous else "good"] += 1  # type: ignore[union-attr]
         notes.update(getattr(result, "notes", ()))
         out(json.dumps(result.to_dict()) if as_json else _line(result))
+        if result.change and not told:
+            note(f"Note: {result.change}; look at the camera, or calibrate again if that is how pictures are now")
+            told = True
         yield result
         if signals:
             break
@@ -136,7 +149,8 @@ def _line(result: AnomalyResult | FailedImage) -> str:
 
     if isinstance(result, FailedImage):
         page = "" if result.page is None else f" (page {result.page})"
-        return f"{'NOT JUDGED':10} {result.error}{page}"
+        reason = result.error if result.not_judged is None else f"{result.path}: {result.not_judged}"
+        return f"{'NOT JUDGED':10} {reason}{page}"
     page = "" if result.page is None else f", page {result.page}"
     verdict = "ANOMALOUS" if result.is_anomalous else "good"
     place = f"  at {result.regions[0].box}" if result.is_anomalous and result.regions else ""
@@ -153,7 +167,7 @@ def _summary(counts: Counter[str]) -> str:
 def _write_report(
     folder: Path,
     results: Iterable[AnomalyResult | FailedImage],
-    words: tuple[str, Callable[[], str | None]],
+    words: tuple[str, Callable[[], dict[str, Any]]],
     inspector: Inspector,
     explain: bool,
     listing: Listing,
@@ -161,14 +175,14 @@ def _write_report(
     from unmask.inspection.explanation import ANIMATIONS
     from unmask.report.page import Summary, write_report
 
-    title, left_out = words
+    title, told = words
     page = write_report(
         folder,
         results,
         title=title,
         calibration=inspector.calibration,
         model=inspector.facts,
-        summary=lambda: Summary(left_out=left_out()),
+        summary=lambda: Summary(**told()),
         photo=inspector.photograph,
         files=(listing.seen, listing.skipped),
     )

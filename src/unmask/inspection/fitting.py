@@ -21,6 +21,7 @@ from unmask.imaging import accounting
 from unmask.imaging.options import ALL, ImageOptions
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
+from unmask.inspection import usual
 from unmask.inspection.calibration import Calibration, rate_for
 from unmask.inspection.division import Given, divide
 from unmask.inspection.held_out import score_held_out
@@ -161,6 +162,7 @@ def _fitted(
     calibration = _calibrated(backend, reading, held_out, promised, training, checked.is_noise_free)
     facts |= {"n_normal": len(parts.normals), "n_held_out": len(held_out), "n_scenes": parts.n_scenes, "images": hashes}
     facts |= {"noise_added": checked.is_noise_free, "properties": checked.properties()}
+    facts[usual.FACT] = usual.Usual.of([look.view for look in seen], [look.copies for look in seen]).to_dict()
     if good.files is not None:
         facts["files"] = accounting.without(good.files, parts.unused(len(good.images), checked))
     facts |= {"fit_seconds": round(time.monotonic() - start, 1), **_circumstances(made)}
