@@ -27,7 +27,7 @@ from unmask.inspection.inspector import Inspector
 
 TWICE_MILD = {"blur": 0.005, "jpeg": 65, "noise": 0.015, "motion": 0.015, "light": 0.2}
 TWICE_MILD |= {"color": 0.06, "shift": 0.04, "turn": 4, "zoom": 0.03}
-FEW = 12  # images of a class that are disturbed, spoilt or judged by other models
+FEW = 8  # images of a class that are disturbed, spoilt or judged by other models
 
 
 def refused(inspector: Inspector, images: Iterable[Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def array(image: np.ndarray) -> np.ndarray:
 
 def spoilt(image: np.ndarray) -> dict[str, np.ndarray]:
     """An image that shows nothing, or not all."""
-    random, (h, w) = np.random.default_rng(0), image.shape[1:]
+    random, h = np.random.default_rng(0), image.shape[1]
     noise = 0.01 * random.standard_normal(image.shape).astype(np.float32)
     cut = image.copy()
     cut[:, h // 2 :] = 0.5

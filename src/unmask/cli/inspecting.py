@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from unmask.errors import SettingError
 if TYPE_CHECKING:
     from unmask.imaging.listing import Listing
     from unmask.inspection.inspector import Inspector
+    from unmask.inspection.watch import StreamWatch
     from unmask.types import AnomalyResult, FailedImage
 
 ANOMALOUS, NOT_JUDGED = 1, 3
@@ -45,10 +47,7 @@ def inspect(
     page: opt.Page = None,
     max_pixels: opt.MaxPixels = None,
     recursive: opt.Recursive = True,
-    refuse: Annotated[
-        bool,
-        typer.Option("--refuse/--no-refuse", help="Refuse images that are nothing like the good ones, or judge them."),
-    ] = True,
+    refuse: opt.Refuse = True,
     backend: opt.Backend = "auto",
     device: opt.Device = "auto",
 ) -> None:
@@ -63,18 +62,14 @@ def inspect(
     inspector = load(model, backend=chosen, device=device, page=page, max_pixels=max_pixels)
     counts: Counter[str] = Counter()
     signals: Signals = context.obj
-    watch = inspector.watch()
-    on_error = "raise" if strict else "record"
+    watch, on_error = inspector.watch(), "raise" if strict else "record"
     judged = inspector.inspect_many(listing.files, on_error=on_error, explain=explain, watch=watch, refuse=refuse)
     with signals.awaited():
         results = _printed(judged, counts, as_json, signals)
         if report is None:
             deque(results, maxlen=0)
         else:
-            words = (
-                model.stem,
-                lambda: {"left_out": _left_out(counts, listing.files, signals), "change": watch.change},
-            )
+            words = model.stem, partial(_told, counts, listing.files, signals, watch)
             _write_report(report, results, words, inspector, explain, listing)
     if as_json:
         _print_skipped(listing, images)
@@ -128,6 +123,11 @@ def _printed(
 def _interruption(counts: Counter[str], paths: Collection[Path], report: Path | None) -> str:
     kept = "" if report is None else f"; {report} holds those"
     return f"interrupted after {counts.total()} of {len(paths)} images{kept}"
+
+
+def _told(counts: Counter[str], paths: Collection[Path], signals: Signals, watch: StreamWatch) -> dict[str, Any]:
+    """What a report says of all results."""
+    return {"left_out": _left_out(counts, paths, signals), "change": watch.change}
 
 
 def _left_out(counts: Counter[str], paths: Collection[Path], signals: Signals) -> str | None:

@@ -21,6 +21,10 @@ Seed = Annotated[int, typer.Option(help="Random seed.")]
 Recursive = Annotated[
     bool, typer.Option("--recursive/--no-recursive", help="Use images in folders inside folders too, or skip them.")
 ]
+Refuse = Annotated[
+    bool,
+    typer.Option("--refuse/--no-refuse", help="Refuse images that are nothing like the good ones, or judge them too."),
+]
 
 # --- what to learn ----------------------------------------------------------------------------------------------------
 
