@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import unmask
 from test_signals import after
-from tiny import PATCHCORE, Run, as_picture, texture, write_textures
+from tiny import PATCHCORE, Run
 from unmask.cli import inspecting
 from unmask.errors import SettingError
 from unmask.imaging.disturbances import blurred, lit, noisy
+from unmask.imaging.images import resize, to_uint8
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.watch import WORDINGS, Change, StreamWatch, checked_watch
 from unmask.types import FailedImage
@@ -131,21 +131,36 @@ def test_a_watch_is_a_plain_object_that_can_be_copied() -> None:
 # --- on images --------------------------------------------------------------------------------------------------------
 
 
+def cloud(seed: int) -> np.ndarray:
+    """A grey picture with detail of all sizes: (3, 64, 64) in [0, 1]."""
+    random, total = np.random.default_rng(seed), np.zeros((1, 64, 64), np.float32)
+    for side in (4, 8, 16, 32, 64):
+        total += resize(random.random((1, side, side), dtype=np.float32), 64, 64)
+    return np.repeat(0.1 + 0.16 * total, 3, axis=0)
+
+
+def write_clouds(folder: Path, n: int, first: int) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:02d}.png" for number in range(n)]
+    for path, one in zip(paths, arrays(first, n), strict=True):
+        Image.fromarray(one).save(path)
+    return paths
+
+
 @pytest.fixture(scope="module")
 def inspector(tmp_path_factory: pytest.TempPathFactory) -> Inspector:
-    paths = write_textures(tmp_path_factory.mktemp("good"), N)
+    paths = write_clouds(tmp_path_factory.mktemp("good"), N, 0)
     return unmask.fit(paths, detector="patchcore", settings=PATCHCORE, false_alarm_rate=0.2)
 
 
 def arrays(first: int, n: int, change: Any = None) -> Iterator[np.ndarray]:
     for seed in range(first, first + n):
-        image = texture(seed).numpy()
-        image = image if change is None else change(image)
-        yield np.asarray(as_picture(torch.from_numpy(image.copy())))
+        image = cloud(seed) if change is None else change(cloud(seed))
+        yield to_uint8(image)
 
 
 def blurry(image: np.ndarray) -> np.ndarray:
-    return blurred(image, 0.008)
+    return blurred(image, 0.012)
 
 
 CHANGES = {
@@ -250,7 +265,7 @@ def test_an_interrupted_inspection_still_says_it(
 
 
 def test_an_undisturbed_report_says_nothing(run: Run, model: Path, tmp_path: Path) -> None:
-    write_textures(tmp_path / "new", 6, first=900)
+    write_clouds(tmp_path / "new", 6, 900)
     said = run("inspect", model, tmp_path / "new", "--report", tmp_path / "report")
     assert "since image" not in said.err
     assert json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))["change"] is None

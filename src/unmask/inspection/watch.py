@@ -83,7 +83,7 @@ SYMPTOM_OF: dict[tuple[str, Direction], set[tuple[str, Direction]]] = {
     **{("light_x", one): {("x", LOWER), ("x", HIGHER)} for one in (LOWER, HIGHER)},
     **{("light_y", one): {("y", LOWER), ("y", HIGHER)} for one in (LOWER, HIGHER)},
 }
-"""What is not told where its cause is seen too: noise looks like detail, and a displaced part like light from a side."""
+"""What is not told where its cause is seen too: noise looks like detail, and a displaced part like a lamp moved."""
 
 
 @dataclass(frozen=True)
