@@ -7,7 +7,7 @@ import json
 import re
 import runpy
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -309,6 +309,70 @@ def _covered(rows: Sequence[dict[str, Any]]) -> str:
     return f"{good:.0f} % / {anomalous:.0f} %"
 
 
+def watch_tables(results: Path = RESULTS / "stream_watch.json") -> str:
+    """False warnings of the watch, and images until it warns of each disturbance."""
+    found = json.loads(results.read_text(encoding="utf-8"))
+    drawn = [*found["exchangeable"], *(one for row in found["real"] for one in row["resampled"])]
+    told = [row["in_file_order"] for row in found["real"]]
+    lines = []
+    for row in found["real"]:
+        for level in ("mild", "twice_mild"):
+            cells = [_delay(tries) for tries in row[level].values()]
+            lines.append([row["dataset"], level.replace("_", " "), *cells])
+    kinds = list(found["real"][0]["mild"])
+    said = "; ".join(f"{row['dataset']}: {row['in_file_order']}" for row in found["real"] if row["in_file_order"])
+    return "\n".join(
+        [
+            f"- {sum(one['warnings'] for one in drawn)} false warnings in {sum(one['images'] for one in drawn):,} images:"
+            " exchangeable numbers, and measures of real good images in a random order; 20, 50 and 200 normal ones.",
+            f"- {len(told) - told.count(None)} of {len(told)} real streams of good test images, in the order of their "
+            f"files after a fit on the others, are told as a change{f' ({said})' if said else ''}.",
+            "",
+            "Images until the line, after 100 undisturbed ones and with 100 normal ones: the median of three tries (each",
+            "disturbance its own for a try), and how many of them it came in within 300 images where it was not all.",
+            "",
+            _table(["data set", "amount", *kinds], lines),
+            "",
+            f"- `python benchmarks/stream_watch.py` at commit {found['commit']}, {found['date']}.",
+        ]
+    )
+
+
+def _delay(tries: Sequence[Mapping[str, Any] | None]) -> str:
+    noticed = [one["delay"] for one in tries if one is not None]
+    shares = "" if len(noticed) == len(tries) else f" ({len(noticed)} of {len(tries)})"
+    return f"{statistics.median(noticed):.0f}{shares}" if noticed else "-"
+
+
+def refusals_tables(results: Path = RESULTS / "refusals.json") -> str:
+    """How many test images are not judged, and how many of other products."""
+    found = json.loads(results.read_text(encoding="utf-8"))
+    names = [row["dataset"] for row in found["rows"]]
+    lines, totals = [], Counter[str]()
+    for row in found["rows"]:
+        for group in (row["good"], row["defective"]):
+            totals.update(tested=group["images"], refused=group["refused"])
+        for group in row["disturbed"].values():
+            totals.update(disturbed=group["images"], refused_disturbed=group["refused"])
+        for group in row["spoilt"].values():
+            totals.update(spoilt=group["images"], refused_spoilt=group["refused"])
+        shares = [row["others"].get(name) for name in names]
+        lines.append([row["dataset"], *("" if one is None else f"{one['refused']}/{one['images']}" for one in shares)])
+    return "\n".join(
+        [
+            f"- {totals['refused']} of {totals['tested']:,} test images, good and defective, are refused by the model"
+            f" of their set; {totals['refused_disturbed']} of {totals['disturbed']:,} disturbed twice as much as is mild.",
+            f"- {totals['refused_spoilt']} of {totals['spoilt']} black, white, capped or cut-off pictures are.",
+            "",
+            "Test images of one set (column) that the model of another (line) refuses:",
+            "",
+            _table(["model of", *names], lines),
+            "",
+            f"- `python benchmarks/refusals.py` at commit {found['commit']}, {found['date']}.",
+        ]
+    )
+
+
 def rooms_table() -> str:
     """The rooms in the order that a test holds the imports to."""
     rooms = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))["ROOMS"]
@@ -330,6 +394,8 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "commands"): commands_table,
     ("README.md", "fragility"): fragility_sentence,
     ("README.md", "runtime"): runtime_sentence,
+    ("docs/watch.md", "stream_watch"): watch_tables,
+    ("docs/watch.md", "refusals"): refusals_tables,
     ("docs/architecture.md", "rooms"): rooms_table,
     **{
         ("docs/detectors.md", name): partial(settings_table, name)

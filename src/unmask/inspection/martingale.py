@@ -71,8 +71,8 @@ class ChangeTest:
 
 def paid(rank: int, n: int, direction: Direction, power: float) -> float:
     """What a bet pays at a rank (0 = the lowest of n): n times the probability that it gave to this rank."""
-    low = n * (((rank + 1) / n) ** power - (rank / n) ** power)
+    low: float = n * (((rank + 1) / n) ** power - (rank / n) ** power)
     if direction is Direction.LOWER:
         return low
-    high = n * (((n - rank) / n) ** power - ((n - rank - 1) / n) ** power)
+    high: float = n * (((n - rank) / n) ** power - ((n - rank - 1) / n) ** power)
     return high if direction is Direction.HIGHER else (low + high) / 2
