@@ -7,7 +7,7 @@ import json
 import re
 import runpy
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -313,29 +313,24 @@ def watch_tables(results: Path = RESULTS / "stream_watch.json") -> str:
     """False warnings of the watch, and images until it warns of each disturbance."""
     found = json.loads(results.read_text(encoding="utf-8"))
     drawn = [*found["exchangeable"], *(one for row in found["real"] for one in row["resampled"])]
-    told = [row["in_file_order"] for row in found["real"]]
-    lines = []
-    for row in found["real"]:
-        for level in ("mild", "twice_mild"):
-            cells = [_delay(tries) for tries in row[level].values()]
-            lines.append([row["dataset"], level.replace("_", " "), *cells])
-    kinds = list(found["real"][0]["mild"])
-    said = "; ".join(f"{row['dataset']}: {row['in_file_order']}" for row in found["real"] if row["in_file_order"])
-    return "\n".join(
-        [
-            f"- {sum(one['warnings'] for one in drawn)} false warnings in {sum(one['images'] for one in drawn):,} images:"
-            " exchangeable numbers, and measures of real good images in a random order; 20, 50 and 200 normal ones.",
-            f"- {len(told) - told.count(None)} of {len(told)} real streams of good test images, in the order of their "
-            f"files after a fit on the others, are told as a change{f' ({said})' if said else ''}.",
-            "",
-            "Images until the line, after 100 undisturbed ones and with 100 normal ones: the median of three tries (each",
-            "disturbance its own for a try), and how many of them it came in within 300 images where it was not all.",
-            "",
-            _table(["data set", "amount", *kinds], lines),
-            "",
-            f"- `python benchmarks/stream_watch.py` at commit {found['commit']}, {found['date']}.",
-        ]
-    )
+    warned, images = (sum(one[key] for one in drawn) for key in ("warnings", "images"))
+    told = [f"{row['dataset']}: {row['in_file_order']}" for row in found["real"] if row["in_file_order"]]
+    lines = [
+        [row["dataset"], level.replace("_", " "), *map(_delay, row[level].values())]
+        for row in found["real"]
+        for level in ("mild", "twice_mild")
+    ]
+    return f"""- {warned} false warnings in {images:,} images: exchangeable numbers, and measures of real good images in a
+  random order; with 20, 50 and 200 normal ones.
+- {len(told)} of {len(found["real"])} real streams of good test images, in the order of their files after a fit on the
+  others, are told as a change{"".join(f"; {one}" for one in told)}.
+
+Images until the line, after 100 undisturbed ones and with 100 normal ones: the median of three tries, and in how many
+of them it came within 300 images where that was not all.
+
+{_table(["data set", "amount", *found["real"][0]["mild"]], lines)}
+
+- `python benchmarks/stream_watch.py` at commit {found["commit"]}, {found["date"]}."""
 
 
 def _delay(tries: Sequence[Mapping[str, Any] | None]) -> str:
@@ -348,29 +343,27 @@ def refusals_tables(results: Path = RESULTS / "refusals.json") -> str:
     """How many test images are not judged, and how many of other products."""
     found = json.loads(results.read_text(encoding="utf-8"))
     names = [row["dataset"] for row in found["rows"]]
-    lines, totals = [], Counter[str]()
-    for row in found["rows"]:
-        for group in (row["good"], row["defective"]):
-            totals.update(tested=group["images"], refused=group["refused"])
-        for group in row["disturbed"].values():
-            totals.update(disturbed=group["images"], refused_disturbed=group["refused"])
-        for group in row["spoilt"].values():
-            totals.update(spoilt=group["images"], refused_spoilt=group["refused"])
-        shares = [row["others"].get(name) for name in names]
-        lines.append([row["dataset"], *("" if one is None else f"{one['refused']}/{one['images']}" for one in shares)])
-    return "\n".join(
-        [
-            f"- {totals['refused']} of {totals['tested']:,} test images, good and defective, are refused by the model"
-            f" of their set; {totals['refused_disturbed']} of {totals['disturbed']:,} disturbed twice as much as is mild.",
-            f"- {totals['refused_spoilt']} of {totals['spoilt']} black, white, capped or cut-off pictures are.",
-            "",
-            "Test images of one set (column) that the model of another (line) refuses:",
-            "",
-            _table(["model of", *names], lines),
-            "",
-            f"- `python benchmarks/refusals.py` at commit {found['commit']}, {found['date']}.",
-        ]
-    )
+
+    def share(groups: Sequence[Mapping[str, int]]) -> str:
+        return f"{sum(one['refused'] for one in groups)} of {sum(one['images'] for one in groups):,}"
+
+    def all_of(key: str) -> str:
+        return share([group for row in found["rows"] for group in row[key].values()])
+
+    own = share([row[key] for row in found["rows"] for key in ("good", "defective")])
+    lines = [
+        [row["dataset"], *("" if name == row["dataset"] else share([row["others"][name]]) for name in names)]
+        for row in found["rows"]
+    ]
+    return f"""- {own} test images, good and defective, are refused by the model of their set, and {all_of("disturbed")}
+  of them disturbed twice as much as is mild.
+- {all_of("spoilt")} black, white, capped or cut-off pictures are refused.
+
+Test images of one set (column) that the model of another (line) refuses:
+
+{_table(["model of", *names], lines)}
+
+- `python benchmarks/refusals.py` at commit {found["commit"]}, {found["date"]}."""
 
 
 def rooms_table() -> str:

@@ -40,10 +40,7 @@ def inspect(
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if any image is anomalous.")
     ] = False,
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Stop at the first image that cannot be judged, with exit code 2 and no report."),
-    ] = False,
+    strict: opt.Strict = False,
     page: opt.Page = None,
     max_pixels: opt.MaxPixels = None,
     recursive: opt.Recursive = True,

@@ -25,7 +25,7 @@ TAIL = 0.025  # share of the normal images below the usual range, and as many ab
 MARGIN = 0.1  # of the width of the usual range, by which an image must lie outside of it
 RUN = 16
 """Images more outside than inside, since the change, before it is told. With 8, lots of a few parts that differ from
-what was learned were told on two of six real sets; with 16 on none (`benchmarks/stream_watch.py`)."""
+what was learned were told on three of six real sets; with 16 on one (`benchmarks/stream_watch.py`)."""
 RECENT = 200  # values that are kept to tell by how much a number has changed
 SCORE = "score"
 LEAST_SCORES = 8
