@@ -63,10 +63,8 @@ def spoilt(image: np.ndarray) -> dict[str, np.ndarray]:
 
 def measured(folder: Path, tests: dict[str, tuple[list[Path], list[Path]]], models: Path | None) -> dict[str, Any]:
     """All of the model of one data set."""
-    if models is None:
-        inspector = unmask.fit(folder)
-    else:
-        inspector = unmask.load(models / f"{folder.name}.unmask", backend="torch")
+    model = None if models is None else models / f"{folder.name}.unmask"
+    inspector = unmask.fit(folder) if model is None else unmask.load(model, backend="torch")
     good, bad = tests[folder.name]
     found: dict[str, Any] = {"dataset": folder.name}
     found["good"], found["defective"] = refused(inspector, good), refused(inspector, bad)

@@ -1,8 +1,8 @@
 """What good images are usually like, as plain values in a model file; and whether an image is nothing like them.
 
 An image of something else has no place among verdicts: that a lens cap is anomalous at every pixel says nothing of a
-part. Its bounds come from good images alone, and from copies of them disturbed twice as much as on an ordinary day, so
-that no such day makes a good photograph strange.
+part. Its bounds come from good images alone, and from copies of them disturbed as a fit tolerates by
+default, so that no ordinary day makes a good photograph strange.
 """
 
 from __future__ import annotations
@@ -17,23 +17,14 @@ from jaxtyping import Float
 from unmask.imaging.disturbances import drawn
 from unmask.imaging.images import resize
 from unmask.imaging.measures import TEXTURE, View, shift_of, view_of
+from unmask.imaging.tolerance import MILD
 from unmask.inspection.calibration import Calibration
 
 FACT = "usual"  # its name among the facts of a model file
 MOST_VALUES = 200  # of a measure that are kept
 MOST_COPIED = 24  # images that disturbed copies are made of
-AMOUNTS = {
-    "blur": 0.005,
-    "jpeg": 65,
-    "noise": 0.015,
-    "motion": 0.015,
-    "light": 0.2,
-    "color": 0.09,  # three times: on grey images a little colour is far from what was seen
-    "shift": 0.04,
-    "turn": 4,
-    "zoom": 0.03,
-}
-"""How much copies are disturbed: about twice what is mild, see `imaging.disturbances.TAUGHT`."""
+AMOUNTS = {**MILD, "color": 0.09}
+"""How much copies are disturbed: as `--tolerate mild` says, and more in colour: a little is far from grey images."""
 LEAST_SPREAD = np.array([0.03, 0.02, 0.02] + [0.1] * 15)  # of the numbers of a texture: less is nothing that matters
 RIDGE = 0.1  # added to the variances, so that no direction is taken for certain
 FLAT = 1 / 3  # of the least contrast of the good images, below which an image shows nothing
@@ -164,7 +155,7 @@ def copied_at(number: int, total: int) -> int | None:
 
 
 def disturbed_textures(image: Float[np.ndarray, "3 _h _w"], seed: int) -> Float[np.ndarray, "k 18"]:
-    """The textures of an image disturbed in each way, twice as much as is mild."""
+    """The textures of an image disturbed in each way."""
     small, random = resize(image, TEXTURE, TEXTURE), np.random.default_rng(seed)
     return np.array([view_of(drawn(small, kind, amount, random)).texture for kind, amount in AMOUNTS.items()])
 

@@ -157,7 +157,7 @@ class StreamWatch:
             usual: their measures; None = not known, so nothing is noticed.
             calibration: with the scores of held-out images; those of images judged anomalous do not count.
         """
-        scores = [score for score in getattr(calibration, "scores", ()) if score <= calibration.threshold]
+        scores = [score for score in calibration.scores if score <= calibration.threshold]
         return cls({} if usual is None else {**usual.measures, SCORE: scores}, calibration.threshold)
 
     def add(self, numbers: Mapping[str, float], score: float | None) -> str | None:
