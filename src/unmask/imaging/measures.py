@@ -156,8 +156,9 @@ def _reduced(image: Float[np.ndarray, "c _h _w"], side: int) -> Float[np.ndarray
 def _mean(channels: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "h w"]:
     """The mean of one or three channels."""
     if len(channels) == 1:
-        return channels[0]
-    total = channels[0] + channels[1]
+        only: np.ndarray = channels[0]
+        return only
+    total: np.ndarray = channels[0] + channels[1]
     total += channels[2]
     total *= np.float32(1 / 3)
     return total

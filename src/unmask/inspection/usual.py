@@ -97,7 +97,8 @@ class Usual:
         values = facts.get(FACT)
         if values is None:
             return None
-        return cls(**{name: np.array(one) if isinstance(one, list) else one for name, one in values.items()})
+        arrays: dict[str, Any] = {name: np.array(one) if isinstance(one, list) else one for name, one in values.items()}
+        return cls(**arrays)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with 4 digits."""
