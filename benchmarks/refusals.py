@@ -26,7 +26,7 @@ from unmask.inspection.inspector import Inspector
 
 TWICE_MILD = {"blur": 0.005, "jpeg": 65, "noise": 0.015, "motion": 0.015, "light": 0.2}
 TWICE_MILD |= {"color": 0.06, "shift": 0.04, "turn": 4, "zoom": 0.03}
-FEW = 8  # images of a class that are disturbed, spoilt or judged by other models
+FEW = 6  # images of a class that are disturbed, spoilt or judged by other models
 
 
 def refused(inspector: Inspector, images: Iterable[Any]) -> dict[str, Any]:
@@ -35,8 +35,9 @@ def refused(inspector: Inspector, images: Iterable[Any]) -> dict[str, Any]:
     return {"images": len(results), "refused": sum(one.not_judged is not None for one in results)}
 
 
-def few(paths: Sequence[Path]) -> list[Path]:
-    return list(paths[:: max(1, len(paths) // FEW)][:FEW])
+def few(paths: Sequence[Path], n: int = FEW) -> list[Path]:
+    """Up to n of some paths, evenly spread."""
+    return list(paths[:: max(1, len(paths) // n)][:n])
 
 
 def array(image: np.ndarray) -> np.ndarray:
@@ -93,6 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--most", type=int, default=10_000, help="good and defective test images of a set, each")
     parser.add_argument("--models", type=Path, help="folder of SET.unmask that unmask fit wrote, to save the time")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -101,8 +103,8 @@ def main() -> None:
     for folder in folders:
         kinds = sorted(path for path in (folder / "test").iterdir() if path.name != "good")
         tests[folder.name] = (
-            list(list_images(folder / "test" / "good")),
-            [path for kind in kinds for path in list_images(kind)],
+            few(list_images(folder / "test" / "good"), given.most),
+            few([path for kind in kinds for path in list_images(kind)], given.most),
         )
     rows = []
     for folder in folders:

@@ -116,7 +116,7 @@ def test_a_score_below_the_threshold_is_never_strange(inspector: Inspector) -> N
     calm = np.full((SIDE, SIDE), 10 * inspector.calibration.pixel_threshold, np.float32)
     threshold = inspector.calibration.threshold
     assert inspector.usual.strangeness(view, threshold, calm, inspector.calibration) == 0
-    assert inspector.usual.strangeness(view, threshold + 1, calm, inspector.calibration) > 2
+    assert inspector.usual.strangeness(view, threshold + 1, calm, inspector.calibration) > 4
 
 
 def test_only_a_map_without_a_calm_tenth_is_strange(inspector: Inspector) -> None:
