@@ -107,7 +107,7 @@ def test_lots_that_differ_within_the_usual_range_are_no_news() -> None:
     for row in stream:
         row["brightness"] = 0.982
     assert line_of(watch, stream) is None
-    assert max(track.test.evidence for track in watch._tracks) > 300
+    assert max(track.trial.evidence for track in watch._tracks) > 300
 
 
 def test_scores_of_anomalous_images_do_not_count() -> None:

@@ -178,13 +178,15 @@ class StreamWatch:
         for track in self._tracks:
             if track.name in values:
                 track.update(float(values[track.name]), self.seen)
-        evidence = sum(track.test.evidence for track in self._tracks)
+        evidence = sum(track.trial.evidence for track in self._tracks)
         if evidence >= IMAGES_TO_A_FALSE_WARNING * len(self._tracks) > 0:
             self.change = self._largest()
 
     def _largest(self) -> Change | None:
         """The change that leads furthest out of the usual range, if any does."""
-        found = [track.changed(self.seen) for track in self._tracks if track.test.evidence >= IMAGES_TO_A_FALSE_WARNING]
+        found = [
+            track.changed(self.seen) for track in self._tracks if track.trial.evidence >= IMAGES_TO_A_FALSE_WARNING
+        ]
         changes = [one for one in found if one is not None]
         seen = {(change.measure, change.direction) for _, change in changes}
         causes = [one for one in changes if not seen & SYMPTOM_OF.get((one[1].measure, one[1].direction), set())]
@@ -219,7 +221,7 @@ class _Track:
 
     def __init__(self, name: str, usual: Sequence[float], seed: int) -> None:
         self.name, self.wording = name, WORDINGS[name]
-        self.test = ChangeTest(usual, self.wording.directions, seed)
+        self.trial = ChangeTest(usual, self.wording.directions, seed)
         low, middle, high = (float(one) for one in np.quantile(usual, [TAIL, 0.5, 1 - TAIL]))
         self.middle, self.width = middle, max(high - low, self.wording.least)
         self.low, self.high = low - MARGIN * self.width, high + MARGIN * self.width
@@ -228,7 +230,7 @@ class _Track:
         self.recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
 
     def update(self, value: float, image: int) -> None:
-        self.test.update(value)
+        self.trial.update(value)
         self.recent.append((image, value))
         outside = {LOWER: value < self.low, HIGHER: value > self.high, APART: not self.low <= value <= self.high}
         for direction, run in self.runs.items():
