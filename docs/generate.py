@@ -396,6 +396,63 @@ def _covered(rows: Sequence[dict[str, Any]]) -> str:
     return f"{good:.0f} % / {anomalous:.0f} %"
 
 
+def watch_tables(results: Path = RESULTS / "stream_watch.json") -> str:
+    """False warnings of the watch, and images until it warns of each disturbance."""
+    found = json.loads(results.read_text(encoding="utf-8"))
+    drawn = [*found["exchangeable"], *(one for row in found["real"] for one in row["resampled"])]
+    warned, images = (sum(one[key] for one in drawn) for key in ("warnings", "images"))
+    told = [f"{row['dataset']}: {row['in_file_order']}" for row in found["real"] if row["in_file_order"]]
+    lines = [
+        [row["dataset"], {"mild": "half of mild", "twice_mild": "mild"}[level], *map(_delay, row[level].values())]
+        for row in found["real"]
+        for level in ("mild", "twice_mild")
+    ]
+    return f"""- {warned} false warnings in {images:,} images: exchangeable numbers, and measures of real good images
+  in a random order; with 20, 50 and 200 normal ones.
+- {len(told)} of {len(found["real"])} real streams of good test images, in the order of their files after a fit on the
+  others, are told as a change{"".join(f"; {one}" for one in told)}.
+
+Images until the line, after 100 undisturbed ones and with 100 normal ones: the median of three tries, and in how many
+of them it came within 300 images where that was not all.
+
+{_table(["data set", "amount", *found["real"][0]["mild"]], lines)}
+
+- `python benchmarks/stream_watch.py` at commit {found["commit"]}, {found["date"]}."""
+
+
+def _delay(tries: Sequence[Mapping[str, Any] | None]) -> str:
+    noticed = [one["delay"] for one in tries if one is not None]
+    shares = "" if len(noticed) == len(tries) else f" ({len(noticed)} of {len(tries)})"
+    return f"{statistics.median(noticed):.0f}{shares}" if noticed else "-"
+
+
+def refusals_tables(results: Path = RESULTS / "refusals.json") -> str:
+    """How many test images are not judged, and how many of other products."""
+    found = json.loads(results.read_text(encoding="utf-8"))
+    names = [row["dataset"] for row in found["rows"]]
+
+    def share(groups: Sequence[Mapping[str, int]]) -> str:
+        return f"{sum(one['refused'] for one in groups)} of {sum(one['images'] for one in groups):,}"
+
+    def all_of(key: str) -> str:
+        return share([group for row in found["rows"] for group in row[key].values()])
+
+    own = share([row[key] for row in found["rows"] for key in ("good", "defective")])
+    lines = [
+        [row["dataset"], *("" if name == row["dataset"] else share([row["others"][name]]) for name in names)]
+        for row in found["rows"]
+    ]
+    return f"""- {own} test images, good and defective, are refused by the model of their set, and {all_of("disturbed")}
+  of them disturbed as `--tolerate mild` says.
+- {all_of("spoilt")} black, white, capped or cut-off pictures are refused.
+
+Test images of one set (column) that the model of another (line) refuses:
+
+{_table(["model of", *names], lines)}
+
+- `python benchmarks/refusals.py` at commit {found["commit"]}, {found["date"]}."""
+
+
 def rooms_table() -> str:
     """The rooms in the order that a test holds the imports to."""
     rooms = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))["ROOMS"]
@@ -438,6 +495,8 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "commands"): commands_table,
     ("README.md", "fragility"): fragility_sentence,
     ("README.md", "runtime"): runtime_sentence,
+    ("docs/watch.md", "stream_watch"): watch_tables,
+    ("docs/watch.md", "refusals"): refusals_tables,
     ("docs/architecture.md", "rooms"): rooms_table,
     **{
         ("docs/detectors.md", name): partial(settings_table, name)

@@ -67,7 +67,15 @@ class UnmaskError(Exception):
 
 
 class ImageError(UnmaskError):
-    """An image cannot be decoded, or has a size or kind that cannot be used."""
+    """An image cannot be decoded, has a size or kind that cannot be used, or is nothing like the good images.
+
+    Attributes:
+        not_judged: why it is nothing like them; None = something else is wrong.
+    """
+
+    def __init__(self, message: str, not_judged: str | None = None) -> None:
+        super().__init__(message)
+        self.not_judged = not_judged
 
 
 class DatasetError(UnmaskError):

@@ -144,13 +144,7 @@ class Prediction(NamedTuple):
 
 
 class ArrayPrediction(NamedTuple):
-    """The same as `Prediction`, in NumPy: what everything behind a detector works on.
-
-    Attributes:
-        maps: (b, s, s) anomaly of each pixel.
-        scores: (b,) anomaly of each image.
-        restored: (b, 3, s, s) the image as the detector would have it, in [0, 1]; None where it has none.
-    """
+    """The same as `Prediction`, in NumPy: what everything behind a detector works on."""
 
     maps: Float[np.ndarray, "b s s"]
     scores: Float[np.ndarray, " b"]
@@ -225,6 +219,8 @@ class AnomalyResult:
         explanation: the steps that led to the map, in order; empty if not asked for, or if the detector has none.
         notes: what to know about this image before its verdict is trusted, one line each.
         page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
+        not_judged: why it would be refused, where it was judged all the same; see `FailedImage`.
+        change: what has changed in the stream of images, once that was noticed: one line.
     """
 
     score: float
@@ -240,6 +236,8 @@ class AnomalyResult:
     explanation: tuple[Frame, ...] = ()
     notes: tuple[str, ...] = ()
     page: int | None = None
+    not_judged: str | None = None
+    change: str | None = None
 
     @property
     def error(self) -> None:
@@ -249,9 +247,7 @@ class AnomalyResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without map and pictures; a box is (x0, y0, x1, y1) in pixels, end excluded."""
         return {
-            "version": RESULT_VERSION,
-            "path": None if self.path is None else str(self.path),
-            "page": self.page,
+            **FailedImage("", self.path, self.page, self.not_judged, self.change).to_dict(),
             "error": None,
             "score": self.score,
             "threshold": self.threshold,
@@ -259,7 +255,6 @@ class AnomalyResult:
             "regions": [asdict(region) for region in self.regions],
             "milliseconds": self.milliseconds,
             "notes": list(self.notes),
-            "skipped": None,
         }
 
 
@@ -271,11 +266,15 @@ class FailedImage:
         error: why, in one line.
         path: where the image came from, when it came from a file.
         page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
+        not_judged: why it was refused, where it could be read and is nothing like the good images; None otherwise.
+        change: what has changed in the stream of images, once that was noticed: one line.
     """
 
     error: str
     path: Path | None = None
     page: int | None = None
+    not_judged: str | None = None
+    change: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the names of `AnomalyResult.to_dict`; there is no score and no verdict."""
@@ -284,6 +283,8 @@ class FailedImage:
             "path": None if self.path is None else str(self.path),
             "page": self.page,
             "error": self.error,
+            "not_judged": self.not_judged,
+            "change": self.change,
             "score": None,
             "threshold": None,
             "is_anomalous": None,

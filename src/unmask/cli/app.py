@@ -56,6 +56,8 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
             out(f"{key:18} {sensitivity_text.introduction(value)}")
             for line in sensitivity_text.lines(value, facts["calibration"]["threshold"]):
                 out(f"  {line}")
+        elif key == "usual":
+            out(f"{key:18} {len(value['measures'])} measures of the good images, which new ones are compared with")
         elif isinstance(value, dict):
             out(key)
             for name, one in value.items():

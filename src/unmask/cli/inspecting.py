@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,7 @@ from unmask.errors import SettingError
 if TYPE_CHECKING:
     from unmask.imaging.listing import Listing
     from unmask.inspection.inspector import Inspector
+    from unmask.inspection.watch import StreamWatch
     from unmask.types import AnomalyResult, FailedImage
 
 ANOMALOUS, NOT_JUDGED = 1, 3
@@ -38,13 +40,11 @@ def inspect(
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if any image is anomalous.")
     ] = False,
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Stop at the first image that cannot be judged, with exit code 2 and no report."),
-    ] = False,
+    strict: opt.Strict = False,
     page: opt.Page = None,
     max_pixels: opt.MaxPixels = None,
     recursive: opt.Recursive = True,
+    refuse: opt.Refuse = True,
     backend: opt.Backend = "auto",
     device: opt.Device = "auto",
 ) -> None:
@@ -59,13 +59,14 @@ def inspect(
     inspector = load(model, backend=chosen, device=device, page=page, max_pixels=max_pixels)
     counts: Counter[str] = Counter()
     signals: Signals = context.obj
-    judged = inspector.inspect_many(listing.files, on_error="raise" if strict else "record", explain=explain)
+    watch, on_error = inspector.watch(), "raise" if strict else "record"
+    judged = inspector.inspect_many(listing.files, on_error=on_error, explain=explain, watch=watch, refuse=refuse)
     with signals.awaited():
         results = _printed(judged, counts, as_json, signals)
         if report is None:
             deque(results, maxlen=0)
         else:
-            words = (model.stem, lambda: _left_out(counts, listing.files, signals))
+            words = model.stem, partial(_told, counts, listing.files, signals, watch)
             _write_report(report, results, words, inspector, explain, listing)
     if as_json:
         _print_skipped(listing, images)
@@ -100,11 +101,15 @@ def _printed(
     from unmask.inspection.notes import lines_of
 
     notes: Counter[str] = Counter()
+    told = False
     for result in results:
         failed = result.error is not None
         counts["failed" if failed else "anomalous" if result.is_anomalous else "good"] += 1  # type: ignore[union-attr]
         notes.update(getattr(result, "notes", ()))
         out(json.dumps(result.to_dict()) if as_json else _line(result))
+        if result.change and not told:
+            note(f"Note: {result.change}; look at the camera, or calibrate again if that is how pictures are now")
+            told = True
         yield result
         if signals:
             break
@@ -115,6 +120,11 @@ def _printed(
 def _interruption(counts: Counter[str], paths: Collection[Path], report: Path | None) -> str:
     kept = "" if report is None else f"; {report} holds those"
     return f"interrupted after {counts.total()} of {len(paths)} images{kept}"
+
+
+def _told(counts: Counter[str], paths: Collection[Path], signals: Signals, watch: StreamWatch) -> dict[str, Any]:
+    """What a report says of all results."""
+    return {"left_out": _left_out(counts, paths, signals), "change": watch.change}
 
 
 def _left_out(counts: Counter[str], paths: Collection[Path], signals: Signals) -> str | None:
@@ -136,7 +146,8 @@ def _line(result: AnomalyResult | FailedImage) -> str:
 
     if isinstance(result, FailedImage):
         page = "" if result.page is None else f" (page {result.page})"
-        return f"{'NOT JUDGED':10} {result.error}{page}"
+        reason = result.error if result.not_judged is None else f"{result.path}: {result.not_judged}"
+        return f"{'NOT JUDGED':10} {reason}{page}"
     page = "" if result.page is None else f", page {result.page}"
     verdict = "ANOMALOUS" if result.is_anomalous else "good"
     place = f"  at {result.regions[0].box}" if result.is_anomalous and result.regions else ""
@@ -153,7 +164,7 @@ def _summary(counts: Counter[str]) -> str:
 def _write_report(
     folder: Path,
     results: Iterable[AnomalyResult | FailedImage],
-    words: tuple[str, Callable[[], str | None]],
+    words: tuple[str, Callable[[], dict[str, Any]]],
     inspector: Inspector,
     explain: bool,
     listing: Listing,
@@ -161,14 +172,14 @@ def _write_report(
     from unmask.inspection.explanation import ANIMATIONS
     from unmask.report.page import Summary, write_report
 
-    title, left_out = words
+    title, told = words
     page = write_report(
         folder,
         results,
         title=title,
         calibration=inspector.calibration,
         model=inspector.facts,
-        summary=lambda: Summary(left_out=left_out()),
+        summary=lambda: Summary(**told()),
         photo=inspector.photograph,
         files=(listing.seen, listing.skipped),
     )

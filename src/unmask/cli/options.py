@@ -21,6 +21,14 @@ Seed = Annotated[int, typer.Option(help="Random seed.")]
 Recursive = Annotated[
     bool, typer.Option("--recursive/--no-recursive", help="Use images in folders inside folders too, or skip them.")
 ]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Stop at the first image that cannot be judged, with exit code 2 and no report."),
+]
+Refuse = Annotated[
+    bool,
+    typer.Option("--refuse/--no-refuse", help="Refuse images that are nothing like the good ones, or judge them too."),
+]
 
 # --- what to learn ----------------------------------------------------------------------------------------------------
 

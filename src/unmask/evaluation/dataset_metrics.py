@@ -36,6 +36,7 @@ class DatasetMetrics:
         self.pixels = PixelMetrics() if has_masks else None
         self.samples: list[Sample] = []
         self.results: list[tuple[float, bool, float]] = []  # score, verdict, milliseconds
+        self.n_not_judged = 0  # that `inspect` would refuse: nothing like the good images
         self.areas: list[float] = []  # of each sample's defects, as a share of its image; 0 = no mask
 
     @property
@@ -57,6 +58,7 @@ class DatasetMetrics:
         """
         self.samples.append(sample)
         self.results.append((result.score, result.is_anomalous, result.milliseconds["total"]))
+        self.n_not_judged += result.not_judged is not None
         self.areas.append(0.0 if self.pixels is None else self._count_pixels(self.pixels, sample, result))
 
     def _count_pixels(self, pixels: PixelMetrics, sample: Sample, result: AnomalyResult) -> float:
@@ -86,6 +88,7 @@ class DatasetMetrics:
             "n_normal": n_normal,
             "n_heldout": calibration.n_held_out,
             "n_test": len(self.results),
+            "n_not_judged": self.n_not_judged,
             **self._areas_under_curves(),
             "threshold": calibration.threshold,
             "promised_false_alarm_rate": calibration.false_alarm_rate,

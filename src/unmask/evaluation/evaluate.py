@@ -116,7 +116,7 @@ def _results(
     inspector: Inspector, samples: Sequence[Sample], metrics: DatasetMetrics, progress: Progress
 ) -> Iterator[AnomalyResult]:
     """Inspect the samples, and measure each result on its way; at the end, warn of what their notes say."""
-    results = inspector.inspect_many([sample.path for sample in samples])
+    results = inspector.inspect_many([sample.path for sample in samples], refuse=False)
     notes: Counter[str] = Counter()
     for sample, result in zip(samples, tracked(results, len(samples), "measure", progress), strict=True):
         metrics.update(sample, result)

@@ -103,7 +103,7 @@ def size_of(path: str | Path) -> tuple[int, int]:
     return file_size(path)
 
 
-def resize(image: Float[np.ndarray, "3 _h _w"], h: int, w: int) -> Float[np.ndarray, "3 h w"]:
+def resize(image: Float[np.ndarray, "c _h _w"], h: int, w: int) -> Float[np.ndarray, "c h w"]:
     """Resize with an antialiased bilinear filter, in float32 throughout.
 
     Args:
@@ -112,7 +112,7 @@ def resize(image: Float[np.ndarray, "3 _h _w"], h: int, w: int) -> Float[np.ndar
         w: width. An image of this size already is returned as it is.
 
     Returns:
-        (3, h, w) float32 in [0, 1].
+        (c, h, w) float32 in [0, 1].
     """
     if image.shape[1:] == (h, w):
         return image

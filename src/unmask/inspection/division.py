@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +100,7 @@ def divide(
     if not isinstance(given, Given):
         unit = scene if given is None else {number: scene[_first(kept, given, number)] for number in kept}
         if share is None:
-            return _undivided(kept, scene, unit, checked.hashes)
+            return _undivided(sources, kept, scene, unit, checked.hashes)
         return _drawn(kept, scene, unit, checked.hashes, share, seed)
     normals = [number for number in given.normals if number in scene]
     held_out = [number for number in given.held_out if number in scene]
@@ -171,22 +172,40 @@ def _first(kept: Sequence[int], file_of: Sequence[int], number: int) -> int:
     return next(one for one in kept if file_of[one] == file_of[number])
 
 
-def _undivided(kept: list[int], scene: dict[int, str], unit: dict[int, str], hashes: Sequence[str]) -> Division:
-    """All images to learn from, and what stays together where each is scored by a fit without it."""
+def _undivided(
+    sources: Sequence[Any], kept: list[int], scene: dict[int, str], unit: dict[int, str], hashes: Sequence[str]
+) -> Division:
+    """All images to learn from, and what stays together where each is scored by a fit without it.
+
+    Where most images show the scene of another, as bursts do, scenes stay together and each counts once. Otherwise
+    near-duplicates are warned of, and each image is by itself: new images are like those given, some of them repeats.
+    """
+    frequent = Counter(scene.values())
+    repeated = [number for number in kept if frequent[scene[number]] > 1]
+    are_bursts = len(repeated) > BURSTS * len(kept)
+    if repeated and not are_bursts:
+        other = next(one for one in repeated if scene[one] == scene[repeated[0]] and one != repeated[0])
+        warnings.warn(
+            f"{len(repeated)} of {len(kept)} good images show nearly the same as another, such as "
+            f"{_name(sources, repeated[0])} and {_name(sources, other)}: the threshold may be too low for new scenes; "
+            "keep bursts together with --group",
+            stacklevel=5,
+        )
+        if unit is scene:
+            unit = {number: hashes[number] for number in kept}
     units = {name: (name, list[int](), list[int]()) for name in sorted(set(unit.values()))}
     for number in kept:
         _, whole, scored = units[unit[number]]
         whole.append(number)
-        if hashes[number] == scene[number]:
+        if not are_bursts or hashes[number] == scene[number]:
             scored.append(number)
-    n = sum(len(scored) for _, _, scored in units.values())
-    if n < len(kept):
+    if are_bursts:
         warnings.warn(
-            f"{len(kept)} good images show {n} scenes (bursts, video frames, copies saved again); the images of a "
-            f"scene are kept together, and each scene counts once",
+            f"{len(kept)} good images show {len(frequent)} scenes (bursts, video frames, copies saved again); the "
+            "images of a scene are kept together, and each scene counts once",
             stacklevel=5,
         )
-    return Division(kept, [], [], n if len(units) > 1 else 0, tuple(units.values()))
+    return Division(kept, [], [], len(frequent) if len(units) > 1 else 0, tuple(units.values()))
 
 
 def _drawn(

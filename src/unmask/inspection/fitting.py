@@ -20,7 +20,7 @@ from unmask.imaging.options import ImageOptions
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
 from unmask.imaging.tolerance import Tolerance
-from unmask.inspection import sensitivity
+from unmask.inspection import sensitivity, usual
 from unmask.inspection.calibration import rate_for
 from unmask.inspection.copies import Copies
 from unmask.inspection.crossing import fit_and_score, folds_of
@@ -126,6 +126,7 @@ def _fitted(
     facts |= {"images": hashes, "expected_alarms": expected_alarms(unseen.scored, calibration.threshold)}
     facts |= {"properties": checked.properties()}
     facts["sensitivity"] = sensitivity.card(unseen.predict, reading, unseen.images, calibration, training)
+    facts[usual.FACT] = usual.Usual.of([look.view for look in seen], [look.copies for look in seen]).to_dict()
     if good.files is not None:
         facts["files"] = accounting.without(good.files, parts.unused(len(good.images), checked))
     facts |= {"fit_seconds": round(time.monotonic() - start, 1), **_circumstances(made)}

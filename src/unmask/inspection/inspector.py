@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
 
@@ -20,14 +21,17 @@ from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
 from unmask.inspection.options import checked_options
-from unmask.inspection.scoring import BATCH, Reading, Scored, score_images
+from unmask.inspection.scoring import BATCH, Failed, Reading, Scored, name_of, score_images
 from unmask.inspection.sources import ImagePage, file_of, in_pages, several
+from unmask.inspection.usual import Usual
+from unmask.inspection.watch import StreamWatch, checked_watch
 from unmask.types import AnomalyResult, ArrayPrediction, FailedImage, Frame, Step
 
 if TYPE_CHECKING:
     from unmask.detectors import Detector
 
 ON_ERROR = ("raise", "record")
+LOOK = "look at it yourself, or give refuse=False (--no-refuse)"
 
 
 @runtime_checkable
@@ -63,10 +67,12 @@ class Inspector:
         calibration: what scores and maps mean.
         reading: how an image becomes squares for the backend.
         facts: plain values that the model file keeps and `unmask info` prints.
+        usual: what the good images are like; None = the file, of an older version, does not say.
     """
 
     def __init__(self, backend: Backend, calibration: Calibration, reading: Reading, facts: Mapping[str, Any]) -> None:
         self.backend, self.calibration, self.reading, self.facts = backend, calibration, reading, dict(facts)
+        self.usual = Usual.from_facts(facts)
 
     @classmethod
     def fit(cls, images: Any, **options: Any) -> Inspector:
@@ -98,20 +104,29 @@ class Inspector:
 
         return detector_of(self.backend)
 
+    def watch(self) -> StreamWatch:
+        """A watch over one stream of images: give it to each call of `inspect` or `inspect_many` for that stream."""
+        return StreamWatch.of(self.usual, self.calibration)
+
     @checked_options
-    def inspect(self, image: Any, *, explain: bool = False) -> AnomalyResult:
+    def inspect(
+        self, image: Any, *, explain: bool = False, watch: StreamWatch | None = None, refuse: bool = True
+    ) -> AnomalyResult:
         """Judge one image.
 
         Args:
             image: a path, the bytes of a file, a file opened with mode "rb", a Pillow image, a tensor (3, h, w), or an
                 array (h, w), (h, w, 3) or (h, w, 4) of uint8, uint16 or float in [0, 1]; see docs/images.md.
             explain: also give the steps that led to the map (of tiles, of the one that scored highest).
+            watch: over the stream that the image is the next of, from `Inspector.watch`.
+            refuse: refuse an image that is nothing like the good ones; otherwise it is judged all the same.
 
         Raises:
-            ImageError: it cannot be read, does not hold the region of interest, or its map is not finite.
+            ImageError: it cannot be read, does not hold the region of interest, its map is not finite, or it is nothing
+                like the good images (empty, cut off, of something else; then the error's `not_judged` has the reason).
             SettingError: the backend cannot explain.
         """
-        results = list(self.inspect_many([image], explain=explain))
+        results = list(self.inspect_many([image], explain=explain, watch=watch, refuse=refuse))
         if len(results) > 1:
             raise ImageError(f"the file holds {len(results)} pictures, each a result of its own; call inspect_many")
         return results[0]
@@ -125,6 +140,8 @@ class Inspector:
         on_error: Literal["raise"] = "raise",
         explain: bool = False,
         recursive: bool = True,
+        watch: StreamWatch | None = None,
+        refuse: bool = True,
     ) -> Iterator[AnomalyResult]: ...
 
     @overload
@@ -136,6 +153,8 @@ class Inspector:
         on_error: str,
         explain: bool = False,
         recursive: bool = True,
+        watch: StreamWatch | None = None,
+        refuse: bool = True,
     ) -> Iterator[AnomalyResult | FailedImage]: ...
 
     @checked_options
@@ -147,6 +166,8 @@ class Inspector:
         on_error: str = "raise",
         explain: bool = False,
         recursive: bool = True,
+        watch: StreamWatch | None = None,
+        refuse: bool = True,
     ) -> Iterator[Any]:
         """Judge images one after the other; the times in a result are means over its batch.
 
@@ -157,6 +178,9 @@ class Inspector:
                 place and go on.
             explain: see `inspect`.
             recursive: of a folder: also judge images in folders inside it.
+            watch: over the stream that the images go on with, from `Inspector.watch`; None = they are one stream. Once
+                it has noticed a change, the results say so.
+            refuse: see `inspect`.
 
         Raises:
             ImageError: an image cannot be judged, and on_error is "raise".
@@ -167,24 +191,48 @@ class Inspector:
             raise SettingError(f"on_error={on_error!r} is unknown; give {' or '.join(ON_ERROR)}")
         if batch_size < 1:
             raise SettingError(f"batch_size={batch_size} is out of range; give 1 or more")
-        return self._judged(several(images, recursive=recursive), batch_size, on_error, explain)
+        judged = self._judged(several(images, recursive=recursive), batch_size, explain, refuse)
+        return self._watched(judged, checked_watch(watch) or self.watch(), on_error)
 
     def _judged(
-        self, images: Iterable[Any], batch: int, on_error: str, explain: bool
-    ) -> Iterator[AnomalyResult | FailedImage]:
+        self, images: Iterable[Any], batch: int, explain: bool, refuse: bool
+    ) -> Iterator[tuple[Scored, AnomalyResult] | Failed]:
         sources = in_pages(images, self.reading.options)
-        for one in score_images(self.backend.predict, self.reading, sources, batch):
-            if isinstance(one, Scored):
-                yield self._result(one, self._explanation(one) if explain else ())
+        viewed = self.usual is not None
+        for one in score_images(self.backend.predict, self.reading, sources, batch, viewed=viewed):
+            if isinstance(one, Failed):
+                yield one
+                continue
+            reason = self._refusal(one)
+            if reason and refuse:
+                yield Failed(one.source, ImageError(f"{name_of(one.source)}: not judged: {reason}; {LOOK}", reason))
+            else:
+                yield one, self._result(one, self._explanation(one) if explain else (), reason)
+
+    def _watched(
+        self, judged: Iterable[tuple[Scored, AnomalyResult] | Failed], watch: StreamWatch, on_error: str
+    ) -> Iterator[AnomalyResult | FailedImage]:
+        """The results, each with what the watch has noticed up to it."""
+        for one in judged:
+            if not isinstance(one, Failed):
+                scored, result = one
+                numbers = {} if self.usual is None or scored.view is None else self.usual.numbers(scored.view)
+                yield replace(result, change=watch.add(numbers, result.score))
             elif on_error == "raise":
                 raise one.error
             else:
-                yield FailedImage(str(one.error), _path(one.source), self.reading.page_of(one.source))
+                reason, page = one.error.not_judged, self.reading.page_of(one.source)
+                yield FailedImage(str(one.error), _path(one.source), page, reason, watch.add({}, None))
+
+    def _refusal(self, one: Scored) -> str | None:
+        if self.usual is None or one.view is None:
+            return None
+        return self.usual.refusal(one.view, one.score, one.map, self.calibration)
 
     def _explanation(self, one: Scored) -> tuple[Frame, ...]:
         return frames(self.backend.explain(one.square), one.square, *one.size)
 
-    def _result(self, one: Scored, explanation: tuple[Frame, ...]) -> AnomalyResult:
+    def _result(self, one: Scored, explanation: tuple[Frame, ...], not_judged: str | None) -> AnomalyResult:
         start = time.monotonic()
         mask, found = regions(one.map, self.calibration.pixel_threshold)
         times = {**one.milliseconds, "regions": 1000 * (time.monotonic() - start)}
@@ -202,6 +250,7 @@ class Inspector:
             explanation=explanation,
             notes=(*one.notes, *self._notes(one)),
             page=self.reading.page_of(one.source),
+            not_judged=not_judged,
         )
 
     def _notes(self, one: Scored) -> tuple[str, ...]:

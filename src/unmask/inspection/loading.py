@@ -112,7 +112,7 @@ def inspector_of(path: Path, facts: Mapping[str, Any], backend: Backend) -> Insp
         intensity = None if kept is None else IntensityRange(**kept)
         reading = Reading(tiling, ImageOptions.from_dict(rest.pop("reading", {}), intensity))
         self_test.check(path, backend.predict, tiling.size, test, calibration)
-    return Inspector(backend, calibration, reading, rest)
+        return Inspector(backend, calibration, reading, rest)
 
 
 @contextmanager

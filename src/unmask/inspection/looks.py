@@ -10,13 +10,16 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.datasets.inventory import abbreviated
+from unmask.imaging.measures import View, brightened, view_of
 from unmask.imaging.noise import constant_share
 from unmask.imaging.properties import Properties, is_grey, properties_of
 from unmask.inspection.sources import file_of
+from unmask.inspection.usual import disturbed_textures
 
 TRIMMED = 0.0005  # share of the pixels, at either end, that do not count: hot pixels, a handful of them
 MOST_PIXELS = 100_000  # that are looked at
 GREY_LEVEL = 1 / 255
+Box = tuple[int, int, int, int]
 FAINT = 0.05  # an image with less contrast than this share of what is usual is blank: a lens cap, no light
 DARK, BRIGHT = 1 / 8, 7 / 8  # of the range, below and above which good images waste most of it
 LOW_QUALITY = 50  # of JPEG
@@ -31,6 +34,8 @@ class Look(NamedTuple):
         constant: share of it that holds no noise, see `noise.constant_share`.
         is_grey: whether its three channels are equal.
         properties: how it was made.
+        view: what is measured of it.
+        copies: textures of disturbed copies, where some were made.
     """
 
     dark: float
@@ -38,21 +43,35 @@ class Look(NamedTuple):
     constant: float
     is_grey: bool
     properties: Properties
+    view: View
+    copies: Float[np.ndarray, "_k 18"]
+
+    def brightened(self, factor: float) -> Look:
+        """Of the same image with all values multiplied by a factor above 0."""
+        dark, bright = self.dark * factor, self.bright * factor
+        return self._replace(
+            dark=dark, bright=bright, view=self.view.brightened(factor), copies=brightened(self.copies, factor)
+        )
 
 
-def look_of(image: Float[np.ndarray, "3 h w"], source: Any) -> Look:
+def look_of(image: Float[np.ndarray, "3 h w"], source: Any, box: Box, copied: int | None = None) -> Look:
     """What an image looks like.
 
     Args:
         image: decoded, RGB float32 in [0, 1].
         source: what it was decoded from.
+        box: the part that is judged.
+        copied: seed of disturbed copies; None = none are made.
     """
+    x0, y0, x1, y1 = box
+    copies = np.empty((0, 18)) if copied is None else disturbed_textures(image[:, y0:y1, x0:x1], copied)
     step = max(1, round((image.shape[1] * image.shape[2] / MOST_PIXELS) ** 0.5))
     grey = is_grey(image)
     some = (image[0, ::step, ::step] if grey else image[:, ::step, ::step].mean(axis=0)).ravel()
     ends = int(TRIMMED * len(some)), len(some) - 1 - int(TRIMMED * len(some))
     dark, bright = np.partition(some, ends)[list(ends)].tolist()
-    return Look(dark, bright, constant_share(image), grey, properties_of(file_of(source)))
+    view = view_of(image, box)
+    return Look(dark, bright, constant_share(image), grey, properties_of(file_of(source)), view, copies)
 
 
 def blank(looks: Sequence[Look]) -> set[int]:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from unmask.errors import ImageError
 from unmask.imaging.images import pixels_of, planes
 from unmask.imaging.intensity import IntensityRange
+from unmask.imaging.measures import View, view_of
 from unmask.imaging.options import DEFAULTS, ImageOptions
 from unmask.imaging.pixels import Pixels
 from unmask.imaging.tiling import Tiling, merge, split
@@ -81,6 +82,7 @@ class Scored(NamedTuple):
         restored: (3, s, s) the image as the detector would have it; None where it has none or sees only a part.
         milliseconds: "decode" and "predict", means over the images that were scored together.
         notes: on what was read, one line each.
+        view: what is measured of the image, where it was asked for.
     """
 
     source: Any
@@ -91,6 +93,7 @@ class Scored(NamedTuple):
     restored: Float[np.ndarray, "3 s s"] | None
     milliseconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    view: View | None = None
 
 
 class Failed(NamedTuple):
@@ -106,7 +109,7 @@ class Failed(NamedTuple):
 
 
 def score_images(
-    predict: Predict, reading: Reading, sources: Iterable[Any], batch: int = BATCH
+    predict: Predict, reading: Reading, sources: Iterable[Any], batch: int = BATCH, *, viewed: bool = False
 ) -> Iterator[Scored | Failed]:
     """Score images in their order, `batch` squares at a time: of several images, or of one that is cut into tiles.
 
@@ -115,11 +118,12 @@ def score_images(
         reading: how a source becomes squares.
         sources: of the images.
         batch: squares at a time.
+        viewed: also measure what is judged of each image.
     """
     waiting = iter(sources)
     while some := list(islice(waiting, 1 if reading.tiling.tile else batch)):
         start = time.monotonic()
-        decoded = [_decoded(reading, source) for source in some]
+        decoded = [_decoded(reading, source, viewed) for source in some]
         spent = 1000 * (time.monotonic() - start) / len(some)
         yield from _scored(predict, reading.tiling, some, decoded, spent, batch)
 
@@ -152,17 +156,17 @@ def numbered(source: object, number: int) -> str:
 class _Decoded(NamedTuple):
     image: Float[np.ndarray, "3 h w"]
     notes: tuple[str, ...]
+    view: View | None
 
 
-def _decoded(reading: Reading, source: Any) -> _Decoded | ImageError:
+def _decoded(reading: Reading, source: Any, viewed: bool) -> _Decoded | ImageError:
     try:
         pixels = reading.pixels(source)
         image = planes(pixels, reading.intensity)
-        h, w = image.shape[1:]
-        reading.tiling.region(h, w, name_of(source))
+        box = reading.tiling.region(*image.shape[1:], name_of(source))
     except ImageError as error:
         return error
-    return _Decoded(image, pixels.remarks)
+    return _Decoded(image, pixels.remarks, view_of(image, box) if viewed else None)
 
 
 def _scored(
@@ -190,7 +194,7 @@ def _scored(
             )
             continue
         size = square.shape[1:] if tiling.tile or tiling.resize != "squash" else _inner(tiling, one.image)
-        yield Scored(source, score, anomaly, square, size, restored, times, one.notes)
+        yield Scored(source, score, anomaly, square, size, restored, times, one.notes, one.view)
 
 
 _One = tuple[float, np.ndarray, np.ndarray, np.ndarray | None]

@@ -23,6 +23,7 @@ from unmask.imaging.tiling import judged_part, split, square_at
 from unmask.inspection.copies import AS_IT_IS, Copies
 from unmask.inspection.looks import Look, look_of
 from unmask.inspection.scoring import Reading, name_of, numbered
+from unmask.inspection.usual import copied_at
 from unmask.training.trainer import Training
 
 CACHED = 200_000_000
@@ -83,7 +84,7 @@ def check_images(sources: Sequence[Any], reading: Reading, training: Training) -
             pixels = _pixels(sources, number, reading)
             image = planes(pixels, intensity)
             h, w = image.shape[1:]
-            tiling.region(h, w, pixels.name)
+            box = tiling.region(h, w, pixels.name)
         except ImageError as error:
             bad.append(str(error))
             continue
@@ -92,7 +93,7 @@ def check_images(sources: Sequence[Any], reading: Reading, training: Training) -
         found.hashes.append(content_hash(pixels.values))
         found.sizes.append((h, w))
         found.signatures.append(signature(image))
-        found.looks.append(look_of(image, sources[number]))
+        found.looks.append(look_of(image, sources[number], box, copied_at(number, len(sources))))
         if not is_deep and (len(found.squares) + 1) * 12 * tiling.size**2 <= room:
             found.squares[number] = next(split(image, tiling))
         training.progress("check", number + 1, len(sources), _left(start, number + 1, len(sources)))
@@ -205,7 +206,7 @@ def _brightened(found: Checked, learned: IntensityRange, deep: Iterable[int]) ->
     for number in deep:
         signatures[number] = (signatures[number].astype(np.float32) * factor).astype(np.float16)
         look = looks[number]
-        looks[number] = look._replace(dark=look.dark * factor, bright=look.bright * factor)
+        looks[number] = look.brightened(factor)
     return found._replace(intensity=learned, signatures=signatures, looks=looks)
 
 

@@ -24,6 +24,7 @@ COLUMNS = (
     "name",
     "group",
     "error",
+    "not_judged",
     "score",
     "threshold",
     "is_anomalous",
@@ -86,7 +87,15 @@ def card_of(
 
 def failed_card(index: int, failed: FailedImage) -> Card:
     """The card of an image that could not be judged."""
-    return Card({**dict.fromkeys(COLUMNS), **_named(index, failed), "error": failed.error, "notes": []})
+    return Card(
+        {
+            **dict.fromkeys(COLUMNS),
+            **_named(index, failed),
+            "error": failed.error,
+            "not_judged": failed.not_judged,
+            "notes": [],
+        }
+    )
 
 
 def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
@@ -97,6 +106,7 @@ def _row(index: int, result: AnomalyResult) -> dict[str, Any]:
         "score": result.score,
         "threshold": result.threshold,
         "is_anomalous": result.is_anomalous,
+        "not_judged": result.not_judged,
         "n_regions": len(result.regions),
         "largest_box": None if largest is None else list(largest.box),
         "largest_area": None if largest is None else largest.area,

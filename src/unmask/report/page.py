@@ -23,6 +23,7 @@ from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, holds_animations
 from unmask.inspection.notes import lines_of
 from unmask.inspection.sensitivity_text import introduction, remarks, table
+from unmask.inspection.watch import Change
 from unmask.report.cards import Card, card_of, failed_card
 from unmask.report.charts import Chart, stacked_bars
 from unmask.types import AnomalyResult, FailedImage, SkippedFile
@@ -34,6 +35,10 @@ FILES = frozenset({"index.html", "results.json"})
 MORE_FILES = frozenset({"results.parquet", "metrics.json", ANIMATIONS})
 
 
+UNPRINTED = ("images", "usual")
+"""Facts of a model that are long: hashes of each image, and numbers of each."""
+
+
 class Summary(NamedTuple):
     """What is known of results as a whole.
 
@@ -42,12 +47,14 @@ class Summary(NamedTuple):
         curves: to draw.
         groups: a name for each result, in order, that colours the score chart; opaque to the report.
         left_out: what the report lacks, in one sentence; None = it is whole.
+        change: what has changed in the stream of images; None = nothing that was noticed.
     """
 
     metrics: Mapping[str, float | int | str | None] = MappingProxyType({})
     curves: Sequence[Chart] = ()
     groups: Sequence[str] | None = None
     left_out: str | None = None
+    change: Change | None = None
 
 
 def original(result: AnomalyResult) -> Float[np.ndarray, "3 h w"] | None:
@@ -122,7 +129,7 @@ def _facts(
         "title": printable(title),
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "calibration": calibration.to_dict(),
-        "model": {name: value for name, value in model.items() if name != "images"},  # those are hashes of each image
+        "model": {name: value for name, value in model.items() if name not in UNPRINTED},
         "files": None if files is None else accounting.listed(*files),
     }
 
@@ -133,6 +140,7 @@ def _write_files(folder: Path, cards: list[Card], summary: Summary, facts: dict[
     _sort_in(cards, summary.groups)
     facts["notes"] = lines_of(Counter(note for card in cards for note in card.row["notes"]), len(cards))
     facts |= {"metrics": dict(summary.metrics), "left_out": summary.left_out}
+    facts["change"] = None if summary.change is None else summary.change.to_dict()
     _write_tables(folder, facts, [card.row for card in cards])
     _write_page(folder / "index.html", facts, cards, summary.curves)
 
@@ -160,6 +168,7 @@ def _write_tables(folder: Path, facts: dict[str, Any], rows: list[dict[str, Any]
             ("name", pa.string()),
             ("group", pa.string()),
             ("error", pa.string()),
+            ("not_judged", pa.string()),
             ("score", pa.float64()),
             ("threshold", pa.float64()),
             ("is_anomalous", pa.bool_()),
