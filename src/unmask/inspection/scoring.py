@@ -163,7 +163,7 @@ def _decoded(reading: Reading, source: Any, viewed: bool) -> _Decoded | ImageErr
     try:
         pixels = reading.pixels(source)
         image = planes(pixels, reading.intensity)
-        box = reading.tiling.region(*image.shape[1:], name_of(source))
+        box = reading.tiling.region(image.shape[1], image.shape[2], name_of(source))
     except ImageError as error:
         return error
     return _Decoded(image, pixels.remarks, view_of(image, box) if viewed else None)
@@ -233,5 +233,5 @@ def _tiled(predict: Predict, tiling: Tiling, image: np.ndarray, batch: int) -> l
 
 
 def _inner(tiling: Tiling, image: np.ndarray) -> tuple[int, int]:
-    x0, y0, x1, y1 = tiling.region(*image.shape[1:])
+    x0, y0, x1, y1 = tiling.region(image.shape[1], image.shape[2])
     return y1 - y0, x1 - x0
