@@ -144,7 +144,7 @@ def runtime_sentence(results: Path = RESULTS / "runtime.json", memory: Path = RE
 
 def threshold_table() -> str:
     """How many images a promised false-alarm rate needs."""
-    from unmask.inspection.calibration import images_needed
+    from unmask.inspection.guarantee import images_needed
 
     lines = [[f"{rate:g}", images_needed(rate), f"about {5 * images_needed(rate)}"] for rate in (0.1, 0.05, 0.02, 0.01)]
     return _table(["wanted rate", "held-out images", "good images in all, if a fifth is held out"], lines)

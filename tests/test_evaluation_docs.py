@@ -15,7 +15,7 @@ from unmask.benchmark.results import FIGURES, FORMAT, VERSION, rows_of
 from unmask.benchmark.row import measure
 from unmask.cli.app import app
 from unmask.evaluation import evaluate as evaluation
-from unmask.inspection.calibration import DEFAULT_RATE, images_needed
+from unmask.inspection.guarantee import DEFAULT_RATE, images_needed
 from unmask.inspection.scoring import BATCH
 from unmask.training.trainer import OBSERVATIONS
 

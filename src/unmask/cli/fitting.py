@@ -35,6 +35,7 @@ def fit(
     preset: opt.Preset = "fast",
     settings: opt.Settings = None,
     false_alarm_rate: opt.FalseAlarmRate = None,
+    confidence: opt.Confidence = None,
     group: opt.Groups = None,
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
@@ -64,6 +65,7 @@ def fit(
     reading = _reading({"resize": resize, "tile": tile, "overlap": overlap, "region": region}, intensity_range)
     reading |= _image_options({"bands": bands, "page": page, "max_pixels": max_pixels})
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
+    promise = {"false_alarm_rate": false_alarm_rate, "confidence": confidence}
     run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}
     run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
     split = load_dataset(source, seed, group, recursive=recursive)
@@ -71,7 +73,7 @@ def fit(
         from unmask.training.devices import is_main_process
 
         training = _training(output, progress, run)
-        inspector = _fitted(split, training, {**chosen, **reading, "false_alarm_rate": false_alarm_rate})
+        inspector = _fitted(split, training, {**chosen, **reading, **promise})
     if is_main_process():
         inspector.facts |= {"folder": _nearby(source, output), "recursive": recursive}
         inspector.save(output)
@@ -162,10 +164,7 @@ def _report_fit(inspector: Inspector, output: Path) -> None:
     if intensity is not None and not intensity.given:
         note(f"The 16-bit images hold values up to {intensity.high:.0f} at most: that counts as white.")
     note(f"Wrote {output} ({megabytes(output):.1f} MB) after {inspector.facts['fit_seconds']:.0f} s.")
-    note(
-        f"Images that score above {calibration.threshold:.3g} are anomalous; on average, at most "
-        f"{calibration.false_alarm_rate:.1%} of good images will ({calibration.n_held_out} were held out to know)."
-    )
+    note(f"Images that score above {calibration.threshold:.3g} are anomalous. {calibration.promise}")
     note(f"Judge images with: unmask inspect {output} IMAGES")
 
 

@@ -21,9 +21,10 @@ from unmask.imaging import accounting
 from unmask.imaging.options import ALL, ImageOptions
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
-from unmask.inspection.calibration import Calibration, rate_for
+from unmask.inspection.calibration import Calibration
 from unmask.inspection.division import Given, divide
-from unmask.inspection.held_out import score_held_out
+from unmask.inspection.guarantee import Wanted
+from unmask.inspection.held_out import HeldOut, score_held_out
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.looks import warn_of_looks
 from unmask.inspection.options import checked_options
@@ -56,7 +57,7 @@ class Good(NamedTuple):
     file_of: Sequence[int] | None = None
     files: dict[str, Any] | None = None
 
-    def early_rate(self, wanted: float | None) -> float | None:
+    def early_rate(self, wanted: Wanted) -> float | None:
         """The rate that can be promised as far as is known before anything is decoded; None = not known yet.
 
         Raises:
@@ -64,7 +65,7 @@ class Good(NamedTuple):
         """
         if self.given is None or (self.given.is_drawn and not self.given.held_out):
             return None
-        return rate_for(len(self.given.held_out), wanted)
+        return wanted.of(len(self.given.held_out))
 
     def in_pages(self, options: ImageOptions) -> Good:
         """The same, with each picture of a file as an image of its own where a user wants all pages."""
@@ -93,6 +94,7 @@ def fit(  # noqa: D417 - arguments that belong together share a line
     preset: str = "fast",
     settings: Mapping[str, Any] | None = None,
     false_alarm_rate: float | None = None,
+    confidence: float | None = None,
     held_out_share: float = HELD_OUT_SHARE,
     seed: int = 0,
     device: str = "auto",
@@ -115,6 +117,7 @@ def fit(  # noqa: D417 - arguments that belong together share a line
         detector: a name, such as "patchcore+fre", or a detector, such as `PatchCore(coreset=0.1)`, also of your own.
         preset, settings: of the detector that is named, and what replaces some of its settings.
         false_alarm_rate: share of good images that may be flagged, in (0, 1); None = 0.05, or the best possible.
+        confidence: with which this fit in itself keeps that rate, in [0.5, 0.9999]; None = it is kept on average.
         held_out_share: of the images, in (0, 1).
         seed, device: random seed; "auto", "cpu", "cuda" or "mps".
         training: how to run, with checkpoints and limits; it takes the place of seed and device.
@@ -134,21 +137,22 @@ def fit(  # noqa: D417 - arguments that belong together share a line
     tiling = Tiling(made.image_size, resize, tile, overlap, **({} if region is None else region_of(region)))
     reading = Reading(tiling, ImageOptions.of(intensity_range, bands, page, max_pixels))
     good = _divided(images, held_out, held_out_share, run.seed, recursive=recursive).in_pages(reading.options)
-    return _fitted(made, preset_name, good, reading, run, false_alarm_rate)
+    return _fitted(made, preset_name, good, reading, run, Wanted(false_alarm_rate, confidence))
 
 
 def _fitted(
-    made: Detector, preset: str | None, good: Good, reading: Reading, training: Training, rate: float | None
+    made: Detector, preset: str | None, good: Good, reading: Reading, training: Training, wanted: Wanted
 ) -> Inspector:
+    wanted.check()
     made.check_training(training)
     check_memory(training)
     start = time.monotonic()
-    promised = good.early_rate(rate)
+    promised = good.early_rate(wanted)
     checked = check_images(good.images, reading, training)
     reading = replace(reading, options=replace(reading.options, intensity=checked.intensity))
     parts = divide(good.images, checked, good.given or good.file_of, reading, good.share, training.seed)
     if promised is None or good.given is None or parts.n_scenes != len(good.given.held_out):
-        promised = rate_for(parts.n_scenes, rate)
+        promised = wanted.of(parts.n_scenes)
     seen = [checked.looks[number] for number in sorted((*parts.normals, *parts.held_out))]
     warn_of_looks(seen, no_noise=checked.is_noise_free)
     hashes = {role: [checked.hashes[i] for i in numbers] for role, numbers in parts.by_role().items()}
@@ -158,7 +162,8 @@ def _fitted(
     made.mark_fitted()  # a detector of the user's may have a `fit` of its own
     backend = TorchBackend(made)
     held_out = [good.images[i] for i in parts.held_out]
-    calibration = _calibrated(backend, reading, held_out, promised, training, checked.is_noise_free)
+    promise = wanted._replace(rate=promised)
+    calibration = _calibrated(backend, reading, held_out, promise, training, checked.is_noise_free)
     facts |= {"n_normal": len(parts.normals), "n_held_out": len(held_out), "n_scenes": parts.n_scenes, "images": hashes}
     facts |= {"noise_added": checked.is_noise_free, "properties": checked.properties()}
     if good.files is not None:
@@ -248,18 +253,18 @@ class Both(Sequence[Any]):
 
 
 def _calibrated(
-    backend: TorchBackend, reading: Reading, held_out: Sequence[Any], rate: float, training: Training, noise: bool
+    backend: TorchBackend, reading: Reading, held_out: Sequence[Any], promise: Wanted, training: Training, noise: bool
 ) -> Calibration:
     """Whole images, as they will be judged: the maximum over many tiles is rarer exceeded than that of one."""
 
-    def scored() -> Iterator[tuple[float, Any]]:
+    def scored() -> Iterator[HeldOut]:
         start = time.monotonic()
         for done, one in enumerate(score_held_out(backend.predict, reading, held_out, noise=noise), 1):
             yield one
             left = (time.monotonic() - start) / done * (len(held_out) - done)
             training.progress("calibrate", done, len(held_out), left)
 
-    return Calibration.from_normals(scored(), rate)
+    return Calibration.from_normals(scored(), promise.of(len(held_out)), promise.confidence)
 
 
 def _identity(facts: Mapping[str, Any], reading: Reading, hashes: Mapping[str, Any]) -> str:

@@ -19,10 +19,12 @@ class HeldOut(NamedTuple):
     Attributes:
         score: the highest of the image and of its copies with noise.
         map: (h, w) the highest at each pixel.
+        own: the score of the image as it is.
     """
 
     score: float
     map: Float[np.ndarray, "h w"]
+    own: float
 
 
 def score_held_out(predict: Predict, reading: Reading, images: Sequence[Any], *, noise: bool) -> Iterator[HeldOut]:
@@ -38,7 +40,7 @@ def score_held_out(predict: Predict, reading: Reading, images: Sequence[Any], *,
         ImageError: an image has no score.
     """
     if not noise:
-        yield from (HeldOut(one.score, one.map) for one in score_or_raise(predict, reading, images))
+        yield from (HeldOut(one.score, one.map, one.score) for one in score_or_raise(predict, reading, images))
         return
     plain = Reading(reading.tiling, ImageOptions(max_pixels=reading.options.max_pixels))
     for number, source in enumerate(images):
@@ -49,5 +51,6 @@ def score_held_out(predict: Predict, reading: Reading, images: Sequence[Any], *,
 
 
 def _highest(scored: Iterable[Scored]) -> HeldOut:
-    found = list(scored)
-    return HeldOut(max(one.score for one in found), np.maximum.reduce([one.map for one in found]))
+    found = list(scored)  # the image as it is comes first
+    highest = max(one.score for one in found)
+    return HeldOut(highest, np.maximum.reduce([one.map for one in found]), found[0].score)
