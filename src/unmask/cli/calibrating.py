@@ -66,7 +66,7 @@ def calibrate(
     def changed(facts: dict[str, Any]) -> dict[str, Any]:
         if stamp(model) != opened:
             raise ModelFileError(f"{model} has changed since it was opened; calibrate again")
-        return {**facts, **history.of(after.facts, after.calibration)}
+        return history.added(facts, after.calibration, after.facts[history.NOW])
 
     rewrite(model, target, changed)
     _report(inspector.calibration, after.calibration, target)

@@ -2,7 +2,7 @@
 
 A fit's own calibration is `calibration`. `unmask calibrate` puts another in its place, adds `calibrated` (when it was
 made, of which images, by which backend, and what these images were like), and appends what held before to
-`calibrations`. Nothing else changes, so that undoing a calibration gives back the very same file.
+`calibrations`. Nothing else changes, so that undoing a calibration gives back the very same facts.
 """
 
 from __future__ import annotations
@@ -53,12 +53,6 @@ def current(facts: Mapping[str, Any], name: str) -> Any:
         name: such as "properties".
     """
     return facts.get(NOW, {}).get(name, facts.get(name))
-
-
-def of(facts: Mapping[str, Any], calibration: Calibration) -> dict[str, Any]:
-    """What a calibration of an inspector changes in the facts of its file."""
-    kept = {name: facts[name] for name in (NOW, EARLIER) if name in facts}
-    return {"calibration": calibration.to_dict(), **kept}
 
 
 def calibrated_on(facts: Mapping[str, Any]) -> frozenset[str]:
