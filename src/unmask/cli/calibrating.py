@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unmask.cli import options as opt
-from unmask.cli.arguments import check_writable, image_files
+from unmask.cli.arguments import check_model_place, image_files
 from unmask.cli.console import note, progress_bars, shown
 from unmask.errors import ModelFileError, SettingError
 
@@ -47,9 +47,9 @@ def calibrate(
 
     target = output or model
     is_plain = false_alarm_rate is None and confidence is None and recursive and device == "auto"
-    _check(images, target, undo=undo, is_plain=is_plain)
+    _check(images, undo=undo, is_plain=is_plain)
     check_kind(model, target)
-    check_writable(target)
+    check_model_place(target)
     if undo:
         rewrite(model, target, history.undone)
         note(f"Wrote {target} with the thresholds before its last calibration; see: unmask info {target}")
@@ -72,13 +72,11 @@ def calibrate(
     _report(inspector.calibration, after.calibration, target)
 
 
-def _check(images: list[Path] | None, target: Path, *, undo: bool, is_plain: bool) -> None:
+def _check(images: list[Path] | None, *, undo: bool, is_plain: bool) -> None:
     if undo and (images or not is_plain):
         raise SettingError("--undo goes back without images or other options than -o; leave them out")
     if not undo and not images:
         raise SettingError("no good images came to calibrate on; give files or folders of them, or --undo")
-    if target.is_dir():
-        raise SettingError(f"{target} is a folder; give a file name such as {target / 'model.unmask'}")
 
 
 def _good_images(paths: list[Path], *, recursive: bool) -> GoodImages:

@@ -13,7 +13,7 @@ import typer
 
 from unmask.cli import options as opt
 from unmask.cli.arguments import (
-    check_writable,
+    check_model_place,
     image_files,
     load_dataset,
     needs_torch,
@@ -58,10 +58,8 @@ def fit(
     """Learn from good images; write a model file."""
     from unmask.inspection.model_file import check_model_name
 
-    if output.is_dir():
-        raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
     check_model_name(output)
-    check_writable(output)
+    check_model_place(output)
     reading = _reading({"resize": resize, "tile": tile, "overlap": overlap, "region": region}, intensity_range)
     reading |= _image_options({"bands": bands, "page": page, "max_pixels": max_pixels})
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}

@@ -116,9 +116,8 @@ def fit(  # noqa: D417 - arguments that belong together share a line
         held_out: images to calibrate on, in the same forms; None = a share of `images`.
         detector: a name, such as "patchcore+fre", or a detector, such as `PatchCore(coreset=0.1)`, also of your own.
         preset, settings: of the detector that is named, and what replaces some of its settings.
-        false_alarm_rate: share of good images that may be flagged, in (0, 1); None = 0.05, or the best possible.
-        confidence: with which this fit in itself keeps that rate, in [0.5, 0.9999]; None = it is kept on average.
-        held_out_share: of the images, in (0, 1).
+        false_alarm_rate, confidence: share of good images that may be flagged, in (0, 1) (None = 0.05, or the best
+            possible), and with which confidence this fit in itself keeps it, in [0.5, 0.9999] (None = on average).
         seed, device: random seed; "auto", "cpu", "cuda" or "mps".
         training: how to run, with checkpoints and limits; it takes the place of seed and device.
         resize: of images that are not square: "squash", "fit" or "crop"; see `Tiling`.
@@ -127,13 +126,12 @@ def fit(  # noqa: D417 - arguments that belong together share a line
         intensity_range: values that become black and white, (0, 4095); None = learned from 16-bit images.
         bands: which become grey (one) or RGB (three), counted from 1: (3, 2, 1); see docs/images.md, as the next two.
         page, max_pixels: which picture of several, from 1, or "all"; the most pixels of an image, None = 100 million.
-        recursive: whether folders inside a folder of good images are learned from; see `load_dataset`.
+        recursive, held_out_share: whether folders inside a folder are learned from; the share to hold out, in (0, 1).
 
     Raises:
         UnmaskError: of a kind that names the cause: bad images, too few of them, an unknown setting, no weights.
     """
-    run = _training(training, seed, device)
-    made, preset_name = _detector(detector, preset, settings)
+    run, (made, preset_name) = _training(training, seed, device), _detector(detector, preset, settings)
     tiling = Tiling(made.image_size, resize, tile, overlap, **({} if region is None else region_of(region)))
     reading = Reading(tiling, ImageOptions.of(intensity_range, bands, page, max_pixels))
     good = _divided(images, held_out, held_out_share, run.seed, recursive=recursive).in_pages(reading.options)
