@@ -4,7 +4,7 @@
 
 The default detector is fitted on good images as they are. Then all images change: blurred by 1 of 256 pixels of the
 shorter side, or 15 % brighter. The held-out images, changed, calibrate; up to 40 good and 40 defective test images,
-changed, are judged with the thresholds of the fit and with the new ones. Written to benchmarks/results/recalibration.json.
+changed, are judged with the thresholds of the fit and with the new ones. Written to results/recalibration.json.
 """
 
 from __future__ import annotations

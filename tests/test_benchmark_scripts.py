@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny import FEATURES, PIXELS, SSM_FEATURES, SSM_PIXELS, write_dataset
+from tiny import FEATURES, FRE, PIXELS, SSM_FEATURES, SSM_PIXELS, write_dataset
 from unmask.datasets import load
 from unmask.detectors.isstad import ISSTAD
 
@@ -46,6 +46,19 @@ def test_steps_on_cached_features_are_timed(settings: dict[str, object], weave: 
     found = feature_cache.measure(ISSTAD(**settings), load(weave).normals, steps=1)
     assert found["encoded_again_s"] >= 0
     assert set(found) == {"kept_s", "encoded_again_s", "ratio"}
+
+
+@pytest.mark.filterwarnings("ignore:a false-alarm rate")
+def test_what_calibrate_mends_is_measured(weave: Path) -> None:
+    import recalibration
+
+    rows = recalibration.measured(weave, detector="fre", settings=FRE, false_alarm_rate=0.4)
+    assert [row["change"] for row in rows] == list(recalibration.CHANGES)
+    assert {(row["n_false_alarms"], row["n_recall"], row["promised"]) for row in rows} == {(3, 3, 0.4)}
+    shares = [
+        row[f"{name}_{when}"] for row in rows for name in ("false_alarms", "recall") for when in ("before", "after")
+    ]
+    assert all(0 <= share <= 1 for share in shares)
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)

@@ -330,6 +330,18 @@ def test_an_export_is_calibrated_without_torch_and_undone(exported: Path, fitted
     assert exported.read_bytes() == whole
 
 
+def test_a_model_needs_torch_to_be_calibrated_and_none_to_be_undone(
+    run: Run, model: Path, fitted: Path, monday: Path
+) -> None:
+    done = run_python("-c", WITHOUT_TORCH, "calibrate", model, monday)
+    assert done.returncode == 2
+    assert "needs torch, which is not installed" in done.stderr.splitlines()[-1]
+    assert run("calibrate", model, monday).code == 0
+    done = run_python("-c", WITHOUT_TORCH, "calibrate", model, "--undo")
+    assert done.returncode == 0, done.stderr
+    assert same(model, fitted)
+
+
 def test_no_byte_of_a_calibrated_export_can_change_unnoticed(exported: Path, monday: Path) -> None:
     unmask.load(exported).calibrate(monday).save(exported)
     content = exported.read_bytes()

@@ -47,7 +47,7 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
 
     facts = facts_of(model)
     for key, value in facts.items():
-        if key == "calibration":
+        if key == "calibration" and isinstance(value, dict):
             for line in calibrating.calibration_lines(facts):
                 out(line)
         elif key in calibrating.HISTORY:
