@@ -83,20 +83,18 @@ def _good_images(paths: list[Path], *, recursive: bool) -> GoodImages:
     """Good images alone: of a data set, those that are neither defects nor test images."""
     from unmask.datasets import load
     from unmask.imaging.accounting import sentence
-    from unmask.inspection.recalibration import GoodImages
+    from unmask.inspection.recalibration import GoodImages, is_data_set
 
-    found: list[Path] = []
+    files = [path for path in paths if not is_data_set(path)]
+    found = list(image_files(files).files) if files else []
     names = []
-    for path in paths:
-        if path.is_dir() or path.suffix.lower() in (".csv", ".json"):
-            split = load(path, recursive=recursive)
-            note(f"{split.name}: {split.layout}. {sentence(split.seen, split.skipped)}.")
-            for warning in split.warnings:
-                note(f"Note: {warning}")
-            found += (*split.normals, *split.held_out)
-            names.append(split.name)
-    if files := [path for path in paths if not (path.is_dir() or path.suffix.lower() in (".csv", ".json"))]:
-        found += image_files(files).files
+    for path in (path for path in paths if is_data_set(path)):
+        split = load(path, recursive=recursive)
+        note(f"{split.name}: {split.layout}. {sentence(split.seen, split.skipped)}.")
+        for warning in split.warnings:
+            note(f"Note: {warning}")
+        found += (*split.normals, *split.held_out)
+        names.append(split.name)
     source = f"{len(found)} images"
     return GoodImages(found, f"{', '.join(names)} ({source})" if names else source)
 

@@ -39,6 +39,11 @@ def silent(stage: str, done: int, total: int, seconds_left: float) -> None:
     """Report nothing."""
 
 
+def is_data_set(path: Path) -> bool:
+    """Whether a path leads to what may hold other images than good ones: a folder, a table, annotations."""
+    return os.path.isdir(path) or path.suffix.lower() in (".csv", ".json")  # noqa: PTH112 - of odd names `Path` raises
+
+
 def good_images(images: Any, *, recursive: bool = True) -> GoodImages:
     """The good images of a folder or data set, or images as they are given.
 
@@ -49,7 +54,7 @@ def good_images(images: Any, *, recursive: bool = True) -> GoodImages:
     Raises:
         DatasetError: there are none.
     """
-    if isinstance(images, str | os.PathLike) and (Path(images).is_dir() or Path(images).suffix in (".csv", ".json")):
+    if isinstance(images, str | os.PathLike) and is_data_set(Path(images)):
         images = load_dataset(Path(images), recursive=recursive)
     if isinstance(images, Split):
         good = (*images.normals, *images.held_out)
