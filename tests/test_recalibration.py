@@ -17,6 +17,7 @@ from unmask.errors import CalibrationError, DatasetError, ImageError, ModelFileE
 from unmask.evaluation.evaluate import fitted_pictures
 from unmask.imaging.fingerprints import content_hash
 from unmask.inspection import history, model_file, recalibration
+from unmask.inspection.copies import Copies
 from unmask.inspection.export import export
 from unmask.inspection.exported import open_exported
 from unmask.inspection.exported_text import with_text
@@ -51,7 +52,9 @@ def fitted(paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with its export beside it."""
     file = tmp_path_factory.mktemp("model") / "weave.unmask"
     training = Training(device="cpu")
-    Inspector.fit(paths[:20], held_out=paths[20:], detector="fre", settings=FRE, training=training).save(file)
+    Inspector.fit(
+        paths[:20], held_out=paths[20:], detector="fre", settings=FRE, training=training, tolerate="none"
+    ).save(file)
     export(file, images=paths[20:])
     return file
 
@@ -280,17 +283,23 @@ def test_copies_with_noise_are_scored_where_the_fit_had_them(
 ) -> None:
     drawn = []
 
-    def seen(*given: Any, noise: bool) -> Any:
-        drawn.append(noise)
-        return score_held_out(*given, noise=noise)
+    def seen(predict: Any, reading: Any, images: Any, copies: Copies) -> Any:
+        drawn.append((dict(copies.tolerance.amounts), copies.is_noise_free))
+        return score_held_out(predict, reading, images, copies)
 
     monkeypatch.setattr(recalibration, "score_held_out", seen)
-    noisy = Inspector(
-        inspector.backend, inspector.calibration, inspector.reading, {**inspector.facts, "noise_added": True}
+    facts = {**inspector.facts, "noise_added": True}
+    noisy = Inspector(inspector.backend, inspector.calibration, inspector.reading, facts)
+    blurred = Inspector(
+        inspector.backend, inspector.calibration, inspector.reading, {**inspector.facts, "tolerance": {"blur": 0.01}}
     )
     good = arrays(600, 20)
     plain, copies = inspector.calibrate(good).calibration, noisy.calibrate(good).calibration
-    assert drawn == [False, True]
+    assert drawn == [({}, False), ({}, True)]
+    blurs = blurred.calibrate(good)
+    assert drawn[-1] == ({"blur": 0.01}, False)
+    assert set(blurs.facts["calibrated"]["expected_alarms"]) == {"as it is", "blur"}
+    assert blurs.calibration.scores == plain.scores
     assert copies.threshold > plain.threshold
     assert copies.scores == plain.scores, "of the images as they are"
 
@@ -451,6 +460,7 @@ def test_a_fit_takes_a_confidence(run: Run, paths: list[Path], tmp_path: Path) -
     assert "% with 95 % confidence; one threshold from" in said.err
     one_line(run(*command, "--confidence", 0.95, "--false-alarm-rate", 0.05), "needs at least 59")
     one_line(run(*command, "--confidence", 2), "a confidence of 2 is not between")
+    one_line(run(*command, "--confidence", 0.9, "--calibrate", "cross"), "give calibrate=split")
     told = run("info", tmp_path / "a.unmask").out
     assert f"  scores           {n}, " in told
     assert "  promise          Of good images, it flags at most" in told

@@ -34,6 +34,8 @@ def fit(
     detector: opt.DetectorName = "fuse",
     preset: opt.Preset = "fast",
     settings: opt.Settings = None,
+    tolerate: opt.Tolerate = "mild",
+    calibrate: opt.Calibrate = None,
     false_alarm_rate: opt.FalseAlarmRate = None,
     confidence: opt.Confidence = None,
     group: opt.Groups = None,
@@ -63,7 +65,7 @@ def fit(
     reading = _reading({"resize": resize, "tile": tile, "overlap": overlap, "region": region}, intensity_range)
     reading |= _image_options({"bands": bands, "page": page, "max_pixels": max_pixels})
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
-    promise = {"false_alarm_rate": false_alarm_rate, "confidence": confidence}
+    promise = _promise(tolerate, calibrate, false_alarm_rate, confidence)
     run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}
     run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
     split = load_dataset(source, seed, group, recursive=recursive)
@@ -148,6 +150,18 @@ def _image_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _promise(tolerate: str, calibrate: str | None, rate: float | None, confidence: float | None) -> dict[str, Any]:
+    """What is promised; wrong options are refused before any image is looked at."""
+    from unmask.imaging.tolerance import Tolerance
+    from unmask.inspection.guarantee import Wanted
+    from unmask.inspection.plan import check_protocol, with_confidence
+
+    Tolerance.parse(tolerate)
+    check_protocol(with_confidence(calibrate, confidence))
+    Wanted(rate, confidence).check()
+    return {"tolerate": tolerate, "calibrate": calibrate, "false_alarm_rate": rate, "confidence": confidence}
+
+
 def _nearby(source: Path, output: Path) -> str | None:
     """The way from the model file to the folder of the fit, if that lies beside or below it; never a whole path."""
     try:
@@ -158,11 +172,14 @@ def _nearby(source: Path, output: Path) -> str | None:
 
 
 def _report_fit(inspector: Inspector, output: Path) -> None:
+    from unmask.inspection.pooling import alarms_in_words
+
     calibration, intensity = inspector.calibration, inspector.reading.intensity
     if intensity is not None and not intensity.given:
         note(f"The 16-bit images hold values up to {intensity.high:.0f} at most: that counts as white.")
     note(f"Wrote {output} ({megabytes(output):.1f} MB) after {inspector.facts['fit_seconds']:.0f} s.")
     note(f"Images that score above {calibration.threshold:.3g} are anomalous. {calibration.promise}")
+    note(f"False alarms to expect: {alarms_in_words(inspector.facts['expected_alarms'])}.")
     note(f"Judge images with: unmask inspect {output} IMAGES")
 
 

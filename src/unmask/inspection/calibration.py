@@ -53,7 +53,7 @@ class Calibration:
     @classmethod
     def from_normals(
         cls,
-        scored: Iterable[tuple[float, Float[np.ndarray, "_ _"]] | tuple[float, Float[np.ndarray, "_ _"], float]],
+        scored: Iterable[tuple[float, Float[np.ndarray, "_ _"]]],
         false_alarm_rate: float,
         confidence: float | None = None,
     ) -> Calibration:
@@ -61,7 +61,6 @@ class Calibration:
 
         Args:
             scored: the score and the map (h, w) of each of n images in any order, read one at a time; sizes may differ.
-                A third value is the score of the image as it is, where the first one is that of disturbed copies too.
             false_alarm_rate: the share of normal images that may be called anomalous, in (0, 1).
             confidence: with which the threshold in itself keeps it, in [0.5, 0.9999]; None = it is kept on average.
 
@@ -69,19 +68,18 @@ class Calibration:
             SettingError: the rate or the confidence is out of range.
             CalibrationError: n is too small for them, or a score or map holds NaN or infinity.
         """
-        found = [(score, one.max(), np.median(one), own[0] if own else score) for score, one, *own in scored]
-        facts = np.array(found, dtype=float).reshape(-1, 4)
+        facts = np.array([(score, one.max(), np.median(one)) for score, one in scored], dtype=float).reshape(-1, 3)
         rank = rank_for(len(facts), false_alarm_rate, confidence)
         if not np.isfinite(facts).all():
             raise CalibrationError("held-out scores or maps hold NaN or infinity; mend the detector that made them")
-        scores, peaks, medians, own_scores = facts.T
+        scores, peaks, medians = facts.T
         return cls(
             threshold=float(np.sort(scores)[rank - 1]),
             pixel_threshold=float(np.sort(peaks)[rank - 1]),
             false_alarm_rate=false_alarm_rate,
             n_held_out=len(facts),
             map_low=float(np.median(medians)),
-            scores=tuple(float(f"{score:.6g}") for score in np.sort(own_scores)),
+            scores=tuple(float(f"{score:.6g}") for score in np.sort(scores)),
             confidence=confidence,
         )
 

@@ -49,6 +49,11 @@ class Checked(NamedTuple):
         """Whether the images hold areas without noise, so that one grey level of it would look like a defect."""
         return float(np.median([look.constant for look in self.looks])) >= CONSTANT_SHARE
 
+    @property
+    def is_grey(self) -> bool:
+        """Whether each image is grey."""
+        return all(look.is_grey for look in self.looks)
+
     def of(self, numbers: Sequence[int]) -> Checked:
         """What is known of some of the images, without their squares."""
         return Checked(

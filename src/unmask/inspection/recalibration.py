@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from unmask.datasets import load as load_dataset
 from unmask.errors import DatasetError
 from unmask.inspection import history
-from unmask.inspection.calibration import Calibration
 from unmask.inspection.checking import Checked, Progress, check
+from unmask.inspection.copies import Copies
 from unmask.inspection.division import each_scene_once
 from unmask.inspection.guarantee import Wanted
 from unmask.inspection.held_out import HeldOut, score_held_out
 from unmask.inspection.inspector import Inspector
+from unmask.inspection.pooling import expected_alarms, pooled
 from unmask.inspection.sources import Sources, in_pages, several
 from unmask.types import Split
 
@@ -88,13 +89,15 @@ def recalibrated(inspector: Inspector, good: GoodImages, wanted: Wanted, progres
     images, checked = _chosen(images, checked, _not_learned_from(inspector, checked))
     images, checked = _chosen(images, checked, each_scene_once(images, checked, reading))
     rate = promise.of(len(images), before.false_alarm_rate)
-    calibration = Calibration.from_normals(_scored(inspector, images, progress), rate, promise.confidence)
+    scored = list(_scored(inspector, images, progress))
+    calibration = pooled(scored, rate, "split", promise.confidence)
     made = {
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "source": good.source,
         "backend": inspector.backend.name,
         "images": checked.hashes,
         "properties": checked.properties(),
+        "expected_alarms": expected_alarms(scored, calibration.threshold),
     }
     facts = history.added({**inspector.facts, "calibration": before.to_dict()}, calibration, made)
     del facts["calibration"]  # an inspector has it as an object
@@ -127,9 +130,9 @@ def _not_learned_from(inspector: Inspector, checked: Checked) -> list[int]:
     return unseen
 
 
-def _scored(inspector: Inspector, images: Sequence[Any], progress: Progress) -> Iterator[HeldOut]:
-    noise, start = bool(inspector.facts.get("noise_added")), time.monotonic()
-    scored = score_held_out(inspector.backend.predict, inspector.reading, images, noise=noise)
+def _scored(inspector: Inspector, images: Sequence[Any], progress: Progress) -> Iterator[list[HeldOut]]:
+    copies, start = Copies.of(inspector.facts, len(images)), time.monotonic()
+    scored = score_held_out(inspector.backend.predict, inspector.reading, images, copies)
     for done, one in enumerate(scored, 1):
         yield one
         progress("calibrate", done, len(images), (time.monotonic() - start) / done * (len(images) - done))
