@@ -2,9 +2,10 @@
 
     python benchmarks/recalibration.py ../shared/data/mvtec_bottle ../shared/data/magnetic_tile
 
-The default detector is fitted with --tolerate none --calibrate split. Then all images change: blurred by 1 of 256 pixels of the
-shorter side, or 15 % brighter. The held-out images, changed, calibrate; up to 40 good and 40 defective test images,
-changed, are judged with the thresholds of the fit and with the new ones. Written to results/recalibration.json.
+The default detector is fitted with --tolerate none --calibrate split. Then all images change: blurred by 1 of 256
+pixels of the shorter side, or 15 % brighter. The held-out images, changed, calibrate; up to 40 good and 40 defective
+test images, changed, are judged with the thresholds of the fit and with the new ones. Written to
+benchmarks/results/recalibration.json.
 """
 
 from __future__ import annotations

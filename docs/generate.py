@@ -163,6 +163,18 @@ def interval_table() -> str:
     return _table([*head, "least rate with that confidence"], lines)
 
 
+def recalibration_table(results: Path = RESULTS / "recalibration.json") -> str:
+    """False alarms and recall in % under another focus and another light, before and after `unmask calibrate`."""
+    found = json.loads(results.read_text(encoding="utf-8"))
+    names = [f"{name}_{when}" for name in ("false_alarms", "recall") for when in ("before", "after")]
+    lines = []
+    for row in found["rows"]:
+        shares = [f"{100 * row[name]:.0f}" for name in names]
+        lines.append([row["dataset"], row["change"], row["n_held_out"], *shares, row["seconds"]])
+    head = ["data set", "change", "good images", "false alarms before", "after", "recall before", "after", "seconds"]
+    return f"{_table(head, lines)}\n\n- `{found['command']}`, seed {found['seed']}."
+
+
 def pixel_metrics_table(results: Path = RESULTS / "pixel_metrics.json") -> str:
     """Seconds, memory and error of the pixel metrics beside those of other tools."""
     found = json.loads(results.read_text(encoding="utf-8"))
@@ -337,6 +349,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "speed"): speed_table,
     ("docs/evaluation.md", "thresholds"): threshold_table,
     ("docs/evaluation.md", "intervals"): interval_table,
+    ("docs/evaluation.md", "recalibration"): recalibration_table,
     ("docs/evaluation.md", "pixel_metrics"): pixel_metrics_table,
     ("docs/evaluation.md", "robustness"): robustness_table,
     ("docs/evaluation.md", "false_alarms"): false_alarms_table,

@@ -97,7 +97,7 @@ def recalibrated(inspector: Inspector, good: GoodImages, wanted: Wanted, progres
         "backend": inspector.backend.name,
         "images": checked.hashes,
         "properties": checked.properties(),
-        "expected_alarms": expected_alarms(scored, calibration.threshold),
+        "expected_alarms": {kind: list(one) for kind, one in expected_alarms(scored, calibration.threshold).items()},
     }
     facts = history.added({**inspector.facts, "calibration": before.to_dict()}, calibration, made)
     del facts["calibration"]  # an inspector has it as an object
