@@ -52,7 +52,7 @@ def test_steps_on_cached_features_are_timed(settings: dict[str, object], weave: 
 def test_what_calibrate_mends_is_measured(weave: Path) -> None:
     import recalibration
 
-    rows = recalibration.measured(weave, detector="fre", settings=FRE, false_alarm_rate=0.4)
+    rows = recalibration.measured(weave, detector="fre", settings=FRE, false_alarm_rate=0.4, calibrate="split")
     assert [row["change"] for row in rows] == list(recalibration.CHANGES)
     assert {(row["n_false_alarms"], row["n_recall"], row["promised"]) for row in rows} == {(3, 3, 0.4)}
     shares = [
