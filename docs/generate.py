@@ -36,6 +36,19 @@ IN_A_SENTENCE = {
 }
 """Each detector's own description in the table of the family."""
 
+KINDS = {
+    "blur": "out of focus: standard deviation of a Gaussian, of the shorter side",
+    "jpeg": "stored as JPEG: the lowest quality",
+    "noise": "noise of the sensor: standard deviation, of the range",
+    "motion": "moved during exposure, in any direction: length, of the shorter side",
+    "light": "brighter or darker, as a whole or from one side to the other",
+    "color": "another white balance: each channel by itself",
+    "shift": "the part aside: of the sides, both ways",
+    "turn": "the part turned: degrees, both ways",
+    "zoom": "nearer or farther",
+}
+"""What each kind of disturbance does, for the table of kinds."""
+
 COSTS = {
     "fit_seconds": ("fit, s", 1),
     "ms_p50": ("ms an image", 1),
@@ -69,55 +82,98 @@ def benchmark_table(results: Path = RESULTS / "six_sets") -> str:
 
 
 def robustness_table(results: Path = RESULTS / "six_sets") -> str:
-    """A line a method, a column a disturbance: image AUROC and false-alarm rate."""
-    from unmask.benchmark.results import JSON, mean, rows_of
-    from unmask.benchmark.robustness import DISTURBANCES
+    """A line a disturbance, those that are taught first, and a column a method: image AUROC and false-alarm rate."""
+    from unmask.benchmark.results import JSON, rows_of
     from unmask.benchmark.summary import ranked
 
     if not (results / JSON).exists():
         return NO_FIGURES
-    lines = []
-    for method, rows in ranked(rows_of(results)):
-        cells = [method]
-        for kind in DISTURBANCES:
-            found = _disturbed(rows, kind)
-            auroc, alarms = mean(found, "image_auroc"), mean(found, "false_alarm_rate")
-            cells.append("-" if auroc is None or alarms is None else f"{100 * auroc:.1f} / {100 * alarms:.0f}")
-        lines.append(cells)
-    return _table(["method", *DISTURBANCES], lines)
+    methods = dict(ranked(rows_of(results)))
+    return _disturbances(methods, {"image_auroc": ".1f", "false_alarm_rate": ".0f"})
 
 
-def _disturbed(rows: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """The rows with the figures of one disturbance in place of their own."""
-    return [{**row, **row["robustness"][kind]} for row in rows]
+def _disturbances(columns: Mapping[str, Sequence[Mapping[str, Any]]], figures: Mapping[str, str]) -> str:
+    """A line a disturbance, and the mean of each group, where all of its kinds were measured.
+
+    Args:
+        columns: title -> rows.
+        figures: name -> format of those that a cell shows, in %.
+    """
+    from unmask.benchmark.robustness import GROUPS, NONE
+
+    lines = [["none", *(_under(rows, [NONE], figures) for rows in columns.values())]]
+    for group, kinds in list(GROUPS.items())[1:]:
+        lines += [[f"{group}: {kind}", *(_under(rows, [kind], figures) for rows in columns.values())] for kind in kinds]
+        lines.append([f"**{group}: mean**", *(_under(rows, kinds, figures) for rows in columns.values())])
+    return _table(["disturbance", *columns], lines)
+
+
+def _under(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str], figures: Mapping[str, str]) -> str:
+    """Means of some figures under some kinds of disturbance."""
+    from unmask.benchmark.robustness import mean_under
+
+    means = [mean_under(rows, kinds, name) for name in figures]
+    shown = [f"{100 * one:{form}}" for one, form in zip(means, figures.values(), strict=True) if one is not None]
+    return " / ".join(shown) if len(shown) == len(means) else "-"
 
 
 def false_alarms_table(results: Path = RESULTS / "six_sets", method: str = "fuse fast") -> str:
-    """The false-alarm rate of the default in %: a line a data set, a column a disturbance."""
-    from unmask.benchmark.results import JSON, by_method, mean, rows_of
-    from unmask.benchmark.robustness import DISTURBANCES
+    """False alarms and recall of the default in %: a line a disturbance, a column a data set."""
+    from unmask.benchmark.results import JSON, by_method, rows_of
 
     if not (results / JSON).exists():
         return NO_FIGURES
     rows = by_method(rows_of(results))[method]
+    by_dataset = {
+        name: [row for row in rows if row["dataset"] == name] for name in sorted({r["dataset"] for r in rows})
+    }
+    return _disturbances(by_dataset, {"false_alarm_rate": ".0f", "recall": ".0f"})
+
+
+def kept_rate_table(results: Path = RESULTS / "kept_rate.json") -> str:
+    """Kept and promised false-alarm rates in % with few good images: a line a way to calibrate and a number of them."""
+    if not results.exists():
+        return NO_FIGURES
+    found = json.loads(results.read_text(encoding="utf-8"))
+    rows = found["rows"]
+    datasets = sorted({row["dataset"] for row in rows})
+    by_line = defaultdict(dict)
+    for row in rows:
+        by_line[row["calibration"], row["n"]][row["dataset"]] = row
     lines = []
-    for dataset in sorted({row["dataset"] for row in rows}):
-        mine = [row for row in rows if row["dataset"] == dataset]
-        rates = [mean(_disturbed(mine, kind), "false_alarm_rate") for kind in DISTURBANCES]
-        lines.append([dataset, *("-" if rate is None else f"{100 * rate:.0f}" for rate in rates)])
-    return _table([f"false alarms of {method}", *DISTURBANCES], lines)
+    for (way, n), mine in sorted(by_line.items()):
+        kept = [f"{100 * statistics.mean(mine[name]['kept']):.1f}" if name in mine else "-" for name in datasets]
+        promised = statistics.mean(row["promised"] for row in mine.values())
+        ratios = [_ratio(list(mine.values()), key) for key in ("kept", "kept_rest")]
+        lines.append([way, n, f"{100 * promised:.1f}", *kept, f"**{ratios[0]}**", ratios[1]])
+    head = ["calibrated", "good images in all", "promised", *datasets, "kept / promised", "the same of alike images"]
+    draws = " or ".join(map(str, sorted({len(row["kept"]) for row in rows})))
+    made = f"`{found['command']}` at commit {rows[0]['commit']} on {rows[0]['processor']}, {rows[0]['date']}"
+    return "\n".join([_table(head, lines), "", f"- {made}: {draws} draws of good images a line and data set."])
+
+
+def _ratio(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Kept rate over promised rate: the mean over data sets of the mean over draws, and the deviation of one draw."""
+    each = [[one / row["promised"] for one in row[key]] for row in rows if row[key]]
+    if not each:
+        return "-"
+    spread = f" ± {statistics.mean(map(statistics.pstdev, each)):.2f}" if min(map(len, each)) > 1 else ""
+    return f"{statistics.mean(map(statistics.mean, each)):.2f}{spread}"
 
 
 def fragility_sentence(results: Path = RESULTS / "six_sets", method: str = "fuse fast") -> str:
     """How far the default's false alarms rise when the pictures change, in one sentence of the README."""
-    from unmask.benchmark.results import JSON, by_method, mean, rows_of
+    from unmask.benchmark.results import JSON, by_method, rows_of
+    from unmask.benchmark.robustness import mean_under
 
     if not (results / JSON).exists():
         return NO_FIGURES
     rows = by_method(rows_of(results))[method]
-    disturbed = {kind: _disturbed(rows, kind) for kind in rows[0]["robustness"]}
-    alarms = {kind: f"{100 * (mean(some, 'false_alarm_rate') or 0.0):.0f} %" for kind, some in disturbed.items()}
-    auroc = 100 * (mean(disturbed["blur"], "image_auroc") or 0.0)
+    alarms = {
+        kind: f"{100 * (mean_under(rows, [kind], 'false_alarm_rate') or 0.0):.0f} %"
+        for kind in ("none", "blur", "brightness", "shift")
+    }
+    auroc = 100 * (mean_under(rows, ["blur"], "image_auroc") or 0.0)
     return (
         "- **How easily it breaks is measured.** A slight blur takes the default's false alarms from "
         f"{alarms['none']} to {alarms['blur']}\n  (mean of six sets), a shift of the camera by 3 % to "
@@ -189,6 +245,37 @@ def pixel_metrics_table(results: Path = RESULTS / "pixel_metrics.json") -> str:
     head = ["tool", "seconds, reading included", "peak memory, MB", *(f"{name} off by" for name in names.values())]
     made = f"`{found['command']}` at commit {found['commit']} on {found['threads']} thread of {found['processor']}"
     return "\n".join([_table(head, lines), "", f"- {made}, {found['date']}. In brackets the bound that unmask states."])
+
+
+def sensitivity_table(results: Path = RESULTS / "sensitivity.json") -> str:
+    """What sensitivity cards say of real defects, and recall: a line a data set, at the models' own thresholds."""
+    if not results.exists():
+        return NO_FIGURES
+    found = json.loads(results.read_text(encoding="utf-8"))
+    lines = []
+    for row in sorted((row for row in found["rows"] if row["raised"] == 0), key=lambda row: row["dataset"]):
+        bins = [f"{100 * one['predicted']:.0f} / {100 * one['recall']:.0f}" for one in row["bins"]]
+        shares = [f"{100 * row[name]:.0f}" for name in ("share_of_marks", "recall")]
+        lines.append([row["dataset"], *(bins or ["no masks"] * 3), *shares])
+    head = ["data set", *(f"{size}: card / recall" for size in ("small", "middle", "large")), "all marks", "recall"]
+    bins, sets, first = found["agreement"]["bins"], found["agreement"]["sets"], found["rows"][0]
+    own = bins["own_threshold"]
+    words = [
+        f"{own['n']} groups of defects at the models' own thresholds: rank correlation {_shown(own)}, the card is off "
+        f"by {100 * own['mean_distance']:.0f} points on average ({100 * own['mean_difference']:+.0f} with its sign).",
+        f"{bins['n']} groups, two higher thresholds included: rank correlation {_shown(bins)}, off by "
+        f"{100 * bins['mean_distance']:.0f} points ({100 * bins['mean_difference']:+.0f}).",
+        f"Rank correlation of recall with the share of all planted marks found: {_shown(sets['own_threshold'])} "
+        f"between the {sets['own_threshold']['n']} data sets at their own thresholds, {_shown(sets)} over all "
+        f"{sets['n']} pairs of a data set and a threshold.",
+        f"`{found['command']}` at commit {first['commit']} on {first['cores']} cores of {first['processor']}, "
+        f"{first['date']}.",
+    ]
+    return "\n".join([_table(head, lines), "", *(f"- {line}" for line in words)])
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    return "not known" if found["rank_correlation"] is None else f"{found['rank_correlation']:.2f}"
 
 
 def speed_table(results: Path = RESULTS / "speed") -> str:
@@ -344,16 +431,37 @@ def rooms_table() -> str:
     )
 
 
+def kinds_table() -> str:
+    """The kinds of disturbance that can be tolerated, and how much of each a level means."""
+    from unmask.imaging.tolerance import LEVELS, LIMITS, written
+
+    lines = []
+    for kind, what in KINDS.items():
+        most = LIMITS[kind][0 if kind == "jpeg" else 1]
+        lines.append(
+            [
+                f"`{kind}`",
+                what,
+                *(written(kind, LEVELS[level][kind]) for level in ("mild", "strong")),
+                written(kind, most),
+            ]
+        )
+    return _table(["kind", "what happens, up to the amount", "mild", "strong", "most"], lines)
+
+
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "benchmark"): benchmark_table,
     ("README.md", "speed"): speed_table,
+    ("docs/tolerance.md", "kinds"): kinds_table,
     ("docs/evaluation.md", "thresholds"): threshold_table,
     ("docs/evaluation.md", "intervals"): interval_table,
     ("docs/evaluation.md", "recalibration"): recalibration_table,
     ("docs/evaluation.md", "pixel_metrics"): pixel_metrics_table,
     ("docs/evaluation.md", "robustness"): robustness_table,
     ("docs/evaluation.md", "false_alarms"): false_alarms_table,
+    ("docs/evaluation.md", "kept_rate"): kept_rate_table,
     ("docs/evaluation.md", "scaling"): scaling_table,
+    ("docs/evaluation.md", "sensitivity"): sensitivity_table,
     ("README.md", "commands"): commands_table,
     ("README.md", "fragility"): fragility_sentence,
     ("README.md", "runtime"): runtime_sentence,

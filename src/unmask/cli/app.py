@@ -43,6 +43,7 @@ app.command()(measure.compare)
 @app.command()
 def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
     """Print everything that a model file says about itself."""
+    from unmask.inspection import sensitivity_text
     from unmask.inspection.loading import facts_of
 
     facts = facts_of(model)
@@ -57,6 +58,10 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
         elif key == "images":
             counts = ", ".join(f"{len(hashes)} {role.replace('_', ' ')}" for role, hashes in value.items())
             out(f"{key:18} {counts}; their contents are recognised")
+        elif key == "sensitivity" and value:
+            out(f"{key:18} {sensitivity_text.introduction(value)}")
+            for line in sensitivity_text.lines(value, facts["calibration"]["threshold"]):
+                out(f"  {line}")
         elif isinstance(value, dict):
             out(key)
             for name, one in value.items():
