@@ -28,7 +28,8 @@ from unmask.benchmark.results import rows_of, write
 from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.features.maps import CachedImages, CachedMaps
-from unmask.inspection.calibration import DEFAULT_RATE, Calibration, best_rate
+from unmask.inspection.calibration import Calibration
+from unmask.inspection.guarantee import DEFAULT_RATE, best_rate
 from unmask.training.trainer import Training
 
 RESULTS = Path(__file__).parent / "results" / "kept_rate.json"

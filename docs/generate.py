@@ -200,10 +200,35 @@ def runtime_sentence(results: Path = RESULTS / "runtime.json", memory: Path = RE
 
 def threshold_table() -> str:
     """How many images a promised false-alarm rate needs."""
-    from unmask.inspection.calibration import images_needed
+    from unmask.inspection.guarantee import images_needed
 
     lines = [[f"{rate:g}", images_needed(rate), f"about {5 * images_needed(rate)}"] for rate in (0.1, 0.05, 0.02, 0.01)]
     return _table(["wanted rate", "held-out images", "good images in all, if a fifth is held out"], lines)
+
+
+def interval_table() -> str:
+    """What one fit keeps of a promise of 5 %, and what can be promised of it with a confidence."""
+    from unmask.inspection.guarantee import best_rate, rank_for, rate_interval
+
+    lines = []
+    for n in (19, 40, 59, 100, 200, 500):
+        low, high = rate_interval(n, rank_for(n, 0.05))
+        sure = f"{100 * rate_interval(n, rank_for(n, 0.05, 0.95))[1]:.1f} %" if n >= 59 else "-"
+        lines.append([n, f"{100 * low:.1f} to {100 * high:.1f} %", sure, f"{100 * best_rate(n, 0.95):.3g} %"])
+    head = ["held-out images", "5 % on average: 9 of 10 fits keep", "5 % with confidence 0.95: 19 of 20 keep at most"]
+    return _table([*head, "least rate with that confidence"], lines)
+
+
+def recalibration_table(results: Path = RESULTS / "recalibration.json") -> str:
+    """False alarms and recall in % under another focus and another light, before and after `unmask calibrate`."""
+    found = json.loads(results.read_text(encoding="utf-8"))
+    names = [f"{name}_{when}" for name in ("false_alarms", "recall") for when in ("before", "after")]
+    lines = []
+    for row in found["rows"]:
+        shares = [f"{100 * row[name]:.0f}" for name in names]
+        lines.append([row["dataset"], row["change"], row["n_held_out"], *shares, row["seconds"]])
+    head = ["data set", "change", "good images", "false alarms before", "after", "recall before", "after", "seconds"]
+    return f"{_table(head, lines)}\n\n- `{found['command']}`, seed {found['seed']}."
 
 
 def pixel_metrics_table(results: Path = RESULTS / "pixel_metrics.json") -> str:
@@ -486,6 +511,8 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "speed"): speed_table,
     ("docs/tolerance.md", "kinds"): kinds_table,
     ("docs/evaluation.md", "thresholds"): threshold_table,
+    ("docs/evaluation.md", "intervals"): interval_table,
+    ("docs/evaluation.md", "recalibration"): recalibration_table,
     ("docs/evaluation.md", "pixel_metrics"): pixel_metrics_table,
     ("docs/evaluation.md", "robustness"): robustness_table,
     ("docs/evaluation.md", "false_alarms"): false_alarms_table,

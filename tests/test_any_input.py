@@ -15,6 +15,7 @@ from unmask.training.trainer import Training
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:a false-alarm rate"),
+    pytest.mark.filterwarnings("ignore:the model learned from"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 CODES = {0, 1, 2, 3}
@@ -97,6 +98,9 @@ COMMANDS: dict[str, list[str]] = {
     "evaluate with": ["evaluate", "PATH", "{things}/weave"],
     "export": ["export", "PATH", "-o", "{out}/a.onnx"],
     "export with": ["export", "{things}/model.unmask", "-o", "{out}/a.onnx", "--precision", "int8", "--images", "PATH"],
+    "calibrate": ["calibrate", "PATH", "{things}/weave", "-o", "{out}/a.unmask"],
+    "calibrate with": ["calibrate", "{things}/alone.onnx", "PATH", "-o", "{out}/a.onnx"],
+    "undo": ["calibrate", "PATH", "--undo"],
     "data": ["data", "PATH"],
     "compare": ["compare", "PATH", "PATH"],
     "bench": ["bench", "PATH", "-o", "{out}/bench", "--detectors", "fre", "--seeds", "1"],
@@ -158,6 +162,11 @@ WORDS = [
     ["bench", "a", "-o", "b", "--seeds", "0"],
     ["bench", "a", "-o", "b", "--jobs", "-1"],
     ["export", "a", "--to", "b"],
+    ["calibrate", "a"],
+    ["calibrate", "a", "--undo", "b"],
+    ["calibrate", "a", "b", "--confidence", "nan"],
+    ["calibrate", "a", "b", "--false-alarm-rate", "inf"],
+    ["calibrate", "a", "b", "-o", ""],
     ["unknown\n\x1b[31m"],
     ["fit", "a", "-o", "a.unmask", "--max-pixels", "inf"],
     ["fit", "a", "-o", "a.unmask", "--max-pixels", "nan"],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiny import FEATURES, FUSE, PIXELS, SIZE, SSM_FEATURES, SSM_PIXELS, write_dataset
+from tiny import FEATURES, FRE, FUSE, PIXELS, SIZE, SSM_FEATURES, SSM_PIXELS, write_dataset
 from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.detectors.isstad import ISSTAD
@@ -52,6 +52,19 @@ def test_steps_on_cached_features_are_timed(settings: dict[str, object], weave: 
     found = feature_cache.measure(ISSTAD(**settings), load(weave).normals, steps=1)
     assert found["encoded_again_s"] >= 0
     assert set(found) == {"kept_s", "encoded_again_s", "ratio"}
+
+
+@pytest.mark.filterwarnings("ignore:a false-alarm rate")
+def test_what_calibrate_mends_is_measured(weave: Path) -> None:
+    import recalibration
+
+    rows = recalibration.measured(weave, detector="fre", settings=FRE, false_alarm_rate=0.4, calibrate="split")
+    assert [row["change"] for row in rows] == list(recalibration.CHANGES)
+    assert {(row["n_false_alarms"], row["n_recall"], row["promised"]) for row in rows} == {(3, 3, 0.4)}
+    shares = [
+        row[f"{name}_{when}"] for row in rows for name in ("false_alarms", "recall") for when in ("before", "after")
+    ]
+    assert all(0 <= share <= 1 for share in shares)
 
 
 def test_a_draw_is_calibrated_in_two_ways_on_maps_that_were_made_once(weave: Path) -> None:

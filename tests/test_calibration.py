@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.errors import CalibrationError, SettingError
-from unmask.inspection.calibration import Calibration, best_rate, images_needed, regions
+from unmask.inspection.calibration import Calibration, regions
+from unmask.inspection.guarantee import best_rate, images_needed
 
 RATES = st.integers(1, 99_999).map(lambda parts: parts / 100_000)
 
@@ -172,3 +173,17 @@ def test_a_noisy_map_with_thousands_of_regions_is_fast():
     _, found = regions(anomaly_map, 0.97)
     assert len(found) > 20_000
     assert time.perf_counter() - start < 2
+
+
+def test_scores_are_kept_sorted_with_six_digits():
+    scores = np.random.default_rng(0).random(19)
+    assert list(calibrated(scores, 0.05).scores) == [float(f"{score:.6g}") for score in np.sort(scores)]
+
+
+def test_files_of_older_versions_hold_five_values():
+    old = {"threshold": 1.0, "pixel_threshold": 2.0, "false_alarm_rate": 0.05, "n_held_out": 19, "map_low": 0.5}
+    found = Calibration.from_dict(old)
+    assert (found.scores, found.protocol, found.confidence) == ((), "split", None)
+    for wrong in ({**old, "treshold": 1.0}, {**old, "protocol": "guess"}, {"scores": [], "protocol": "split"}):
+        with pytest.raises(CalibrationError):
+            Calibration.from_dict(wrong)

@@ -48,6 +48,10 @@ WRITERS: dict[str, tuple[list[str], str]] = {
     "checkpoint": ([*FIT, "--detector", "isstad", *words(FEATURES)], "a.unmask"),
     "export": (["export", "{model}", "-o", "{out}"], "a.onnx"),
     "openvino": (["export", "{model}", "-o", "{out}", "--to", "openvino"], "a.xml"),
+    "calibration": (
+        ["calibrate", "{model}", "{weave}/test/good", "--false-alarm-rate", "0.3", "-o", "{out}"],
+        "a.unmask",
+    ),
     "report": (["inspect", "{model}", "{weave}/test/bright", "-o", "{out}"], "report"),
     "measures": (["evaluate", "{model}", "{weave}", "-o", "{out}"], "report"),
     "samples": (["sample", "{out}"], "samples"),

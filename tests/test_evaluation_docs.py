@@ -15,7 +15,7 @@ from unmask.benchmark.results import FIGURES, FORMAT, VERSION, rows_of
 from unmask.benchmark.row import measure
 from unmask.cli.app import app
 from unmask.evaluation import evaluate as evaluation
-from unmask.inspection.calibration import DEFAULT_RATE, images_needed
+from unmask.inspection.guarantee import DEFAULT_RATE, images_needed
 from unmask.inspection.scoring import BATCH
 from unmask.training.trainer import OBSERVATIONS
 
@@ -26,8 +26,7 @@ TEXT = " ".join((ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8").sp
 @pytest.fixture(scope="module")
 def row(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     dataset = write_dataset(tmp_path_factory.mktemp("set") / "weave", 24)
-    with pytest.warns(UserWarning, match="a false-alarm rate of 0.05 needs"):
-        return measure(Job("fre", "fast", {**FRE, "levels": "2,3"}, str(dataset), 0))[0]
+    return measure(Job("fre", "fast", {**FRE, "levels": "2,3"}, str(dataset), 0))[0]
 
 
 def names_in(title: str, column: int = 1) -> list[str]:

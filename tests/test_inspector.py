@@ -17,8 +17,8 @@ from unmask.detectors import Detector
 from unmask.errors import CalibrationError, ImageError, ModelFileError, SettingError, UnmaskError
 from unmask.imaging.images import HEAT_ANCHORS
 from unmask.inspection import model_file
-from unmask.inspection.calibration import best_rate
 from unmask.inspection.explanation import frames
+from unmask.inspection.guarantee import best_rate
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
 from unmask.types import AnomalyResult, Step

@@ -17,8 +17,8 @@ from unmask.errors import CalibrationError, DatasetError, ImageError, UnmaskErro
 from unmask.imaging.noise import COPIES, with_noise
 from unmask.imaging.properties import Properties, properties_of
 from unmask.imaging.tiling import Tiling
-from unmask.inspection.calibration import best_rate
 from unmask.inspection.division import Given, divide
+from unmask.inspection.guarantee import best_rate
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.notes import lines_of
 from unmask.inspection.scoring import Reading

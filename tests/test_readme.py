@@ -58,6 +58,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     samples.render("part", tmp_path / "drawn", size=64, n_train=120, n_good=3, n_bad=3)
     (tmp_path / "drawn/train/good").rename(tmp_path / "photos")
     (tmp_path / "drawn/test/good").rename(tmp_path / "new")
+    samples.render("part", tmp_path / "later", seed=1, size=64, n_train=60, n_good=1, n_bad=1)
+    (tmp_path / "later/train/good").rename(tmp_path / "today")
     region = np.zeros((64, 64), np.uint8)
     region[8:56, 8:56] = 255
     Image.fromarray(region).save(tmp_path / "region.png")

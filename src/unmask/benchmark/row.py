@@ -35,7 +35,8 @@ from unmask.evaluation.dataset_metrics import DatasetMetrics
 from unmask.evaluation.evaluate import warn_of_fitted
 from unmask.evaluation.selection import content_hashes, select
 from unmask.imaging import accounting
-from unmask.inspection.calibration import Calibration, rate_for
+from unmask.inspection.calibration import Calibration
+from unmask.inspection.guarantee import rate_for
 from unmask.inspection.inspector import Inspector
 from unmask.training.trainer import Training
 from unmask.types import AnomalyResult, Sample, Split

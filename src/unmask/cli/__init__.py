@@ -6,6 +6,7 @@ failures.py    what is no mistake of unmask: a disk, memory, a broken installati
 data.py        data
 fitting.py     fit, export
 inspecting.py  inspect
+calibrating.py calibrate
 measure.py     evaluate, bench, compare
 options.py     options with their help texts
 arguments.py   checks before long work, loading

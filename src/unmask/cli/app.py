@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from unmask.cli import data, fitting, inspecting, measure
+from unmask.cli import calibrating, data, fitting, inspecting, measure
 from unmask.cli import options as opt
 from unmask.cli.arguments import needs_torch
 from unmask.cli.console import fail, megabytes, note, out, shown, silence, streams, warn
@@ -32,6 +32,7 @@ UsageError = cast("type[Exception]", typer.BadParameter.__base__)  # of click, o
 
 app.command()(fitting.fit)
 app.command()(inspecting.inspect)
+app.command()(calibrating.calibrate)
 app.command()(fitting.export)
 app.command()(data.data)
 app.command()(measure.evaluate)
@@ -47,7 +48,12 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
 
     facts = facts_of(model)
     for key, value in facts.items():
-        if key == "self_test":
+        if key == "calibration" and isinstance(value, dict):
+            for line in calibrating.calibration_lines(facts):
+                out(line)
+        elif key in calibrating.HISTORY:
+            continue
+        elif key == "self_test":
             out(f"{key:18} a score of {value['score']:.4g} on a built-in picture, checked whenever it is loaded")
         elif key == "images":
             counts = ", ".join(f"{len(hashes)} {role.replace('_', ' ')}" for role, hashes in value.items())

@@ -77,6 +77,13 @@ def check_writable(place: Path | None) -> None:
         raise SettingError(f"{place} cannot be written ({reason}); give another place") from error
 
 
+def check_model_place(place: Path) -> None:
+    """Raise SettingError where a model file cannot be written, or would be a folder."""
+    if place.is_dir():
+        raise SettingError(f"{place} is a folder; give a file name such as {place / 'model.unmask'}")
+    check_writable(place)
+
+
 def settings_in(settings: list[str] | None) -> dict[str, str]:
     """NAME=VALUE as a mapping."""
     pairs = [text.partition("=") for text in settings or []]

@@ -13,7 +13,7 @@ import typer
 
 from unmask.cli import options as opt
 from unmask.cli.arguments import (
-    check_writable,
+    check_model_place,
     image_files,
     load_dataset,
     needs_torch,
@@ -37,6 +37,7 @@ def fit(
     tolerate: opt.Tolerate = "mild",
     calibrate: opt.Calibrate = None,
     false_alarm_rate: opt.FalseAlarmRate = None,
+    confidence: opt.Confidence = None,
     group: opt.Groups = None,
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
@@ -59,15 +60,12 @@ def fit(
     """Learn from good images; write a model file."""
     from unmask.inspection.model_file import check_model_name
 
-    if output.is_dir():
-        raise SettingError(f"{output} is a folder; give a file name such as {output / 'model.unmask'}")
     check_model_name(output)
-    check_writable(output)
+    check_model_place(output)
     reading = _reading({"resize": resize, "tile": tile, "overlap": overlap, "region": region}, intensity_range)
     reading |= _image_options({"bands": bands, "page": page, "max_pixels": max_pixels})
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
-    _check_promise(tolerate, calibrate)
-    promise = {"tolerate": tolerate, "calibrate": calibrate, "false_alarm_rate": false_alarm_rate}
+    promise = _promise(tolerate, calibrate, false_alarm_rate, confidence)
     run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}
     run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
     split = load_dataset(source, seed, group, recursive=recursive)
@@ -152,13 +150,16 @@ def _image_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _check_promise(tolerate: str, calibrate: str | None) -> None:
-    """Refuse wrong options before any image is looked at."""
+def _promise(tolerate: str, calibrate: str | None, rate: float | None, confidence: float | None) -> dict[str, Any]:
+    """What is promised; wrong options are refused before any image is looked at."""
     from unmask.imaging.tolerance import Tolerance
-    from unmask.inspection.plan import check_protocol
+    from unmask.inspection.guarantee import Wanted
+    from unmask.inspection.plan import check_protocol, with_confidence
 
     Tolerance.parse(tolerate)
-    check_protocol(calibrate)
+    check_protocol(with_confidence(calibrate, confidence))
+    Wanted(rate, confidence).check()
+    return {"tolerate": tolerate, "calibrate": calibrate, "false_alarm_rate": rate, "confidence": confidence}
 
 
 def _nearby(source: Path, output: Path) -> str | None:
@@ -177,10 +178,7 @@ def _report_fit(inspector: Inspector, output: Path) -> None:
     if intensity is not None and not intensity.given:
         note(f"The 16-bit images hold values up to {intensity.high:.0f} at most: that counts as white.")
     note(f"Wrote {output} ({megabytes(output):.1f} MB) after {inspector.facts['fit_seconds']:.0f} s.")
-    note(
-        f"Images that score above {calibration.threshold:.3g} are anomalous; on average, at most "
-        f"{calibration.false_alarm_rate:.1%} of good images will ({calibration.n_held_out} were held out to know)."
-    )
+    note(f"Images that score above {calibration.threshold:.3g} are anomalous. {calibration.promise}")
     note(f"False alarms to expect: {alarms_in_words(inspector.facts['expected_alarms'])}.")
     note(f"Judge images with: unmask inspect {output} IMAGES")
 

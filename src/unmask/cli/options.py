@@ -56,6 +56,10 @@ Calibrate = Annotated[
 FalseAlarmRate = Annotated[
     float | None, typer.Option(help="Share of good images that may be flagged; 0.05 unless it is given.")
 ]
+Confidence = Annotated[
+    float | None,
+    typer.Option(help="Probability that this threshold in itself keeps the share, such as 0.95; on average otherwise."),
+]
 Groups = Annotated[
     str | None,
     typer.Option(

@@ -16,6 +16,7 @@ from unmask.evaluation.progress import Progress, silent, tracked
 from unmask.evaluation.selection import Selection, select
 from unmask.imaging import accounting
 from unmask.imaging.writing import written_whole
+from unmask.inspection.history import calibrated_on
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.notes import lines_of
 from unmask.inspection.options import checked_options
@@ -98,7 +99,7 @@ def _write_report(
 def fitted_pictures(facts: dict[str, Any]) -> Collection[str] | None:
     """Hashes of the pictures that a model was fitted or calibrated on; None = its file does not say."""
     hashes = facts.get("images")
-    return None if hashes is None else {*hashes["learned"], *hashes["held_out"]}
+    return None if hashes is None else {*hashes["learned"], *hashes["held_out"], *calibrated_on(facts)}
 
 
 def warn_of_fitted(selected: Selection) -> None:

@@ -1,28 +1,26 @@
 """Held-out normal scores to thresholds with a stated guarantee, and a map's anomalous regions above its threshold.
 
-The rule is split conformal prediction (Vovk, Gammerman and Shafer 2005; Laxhammar and Falkman 2010): with n held-out
-normal scores and a wanted false-alarm rate a, the threshold is the ceil((n + 1)(1 - a))-th smallest of them. A new
-normal image that is exchangeable with them then scores above it with probability at most a, on average over held-out
-sets.
+The rule is split conformal prediction (Vovk, Gammerman and Shafer 2005; Laxhammar and Falkman 2010): the threshold is
+one of the held-out scores; which one, and what that promises, says `guarantee`.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unmask.errors import CalibrationError, SettingError
+from unmask.errors import CalibrationError
 from unmask.imaging.components import Runs, components
+from unmask.inspection.guarantee import images_needed, rank_for, rate_interval
 from unmask.types import Region
 
-DEFAULT_RATE = 0.05
+PROTOCOLS = ("split", "cross")
+OPTIONAL = {"scores", "protocol", "confidence"}
+"""Names that files of format 3 and before do not have."""
 _EXTREMES = (np.minimum, np.minimum, np.maximum, np.maximum)  # of a box: x0, y0, x1, y1
 
 
@@ -37,6 +35,10 @@ class Calibration:
         false_alarm_rate: the rate that was asked for and is kept on average, in (0, 1).
         n_held_out: how many images stand behind it.
         map_low: what a normal pixel looks like: the median over held-out images of the median of their maps.
+        scores: of the held-out images as they are, without copies: sorted, 6 significant digits; p-values of new images
+            come from them. Empty in files of older versions.
+        protocol: "split" = the images were held out, "cross" = each was scored by a fit that did not learn from it.
+        confidence: with which this threshold in itself keeps the rate; None = the rate is kept on average.
     """
 
     threshold: float
@@ -46,23 +48,28 @@ class Calibration:
     map_low: float
     scores: tuple[float, ...] = ()
     protocol: Literal["split", "cross"] = "split"
+    confidence: float | None = None
 
     @classmethod
     def from_normals(
-        cls, scored: Iterable[tuple[float, Float[np.ndarray, "_ _"]]], false_alarm_rate: float
+        cls,
+        scored: Iterable[tuple[float, Float[np.ndarray, "_ _"]]],
+        false_alarm_rate: float,
+        confidence: float | None = None,
     ) -> Calibration:
         """Calibrate on held-out normal images that the detector has never seen.
 
         Args:
             scored: the score and the map (h, w) of each of n images in any order, read one at a time; sizes may differ.
             false_alarm_rate: the share of normal images that may be called anomalous, in (0, 1).
+            confidence: with which the threshold in itself keeps it, in [0.5, 0.9999]; None = it is kept on average.
 
         Raises:
-            SettingError: the rate is not in (0, 1).
-            CalibrationError: n < 1 / rate - 1, or a score or map holds NaN or infinity.
+            SettingError: the rate or the confidence is out of range.
+            CalibrationError: n is too small for them, or a score or map holds NaN or infinity.
         """
         facts = np.array([(score, one.max(), np.median(one)) for score, one in scored], dtype=float).reshape(-1, 3)
-        rank = _rank(len(facts), false_alarm_rate)
+        rank = rank_for(len(facts), false_alarm_rate, confidence)
         if not np.isfinite(facts).all():
             raise CalibrationError("held-out scores or maps hold NaN or infinity; mend the detector that made them")
         scores, peaks, medians = facts.T
@@ -72,7 +79,36 @@ class Calibration:
             false_alarm_rate=false_alarm_rate,
             n_held_out=len(facts),
             map_low=float(np.median(medians)),
+            scores=tuple(float(f"{score:.6g}") for score in np.sort(scores)),
+            confidence=confidence,
         )
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Between which false-alarm rates 9 of 10 thresholds lie that are set as this one was; None = it is not known.
+
+        The law holds for images that were held out, none of which shows the scene of another.
+        """
+        n, rate, confidence = self.n_held_out, self.false_alarm_rate, self.confidence
+        if self.protocol != "split" or n < images_needed(rate, confidence):
+            return None
+        return rate_interval(n, rank_for(n, rate, confidence))
+
+    @property
+    def promise(self) -> str:
+        """What holds of the threshold, in a sentence for people."""
+        rate, n = _percent(self.false_alarm_rate), self.n_held_out
+        if self.protocol == "cross":
+            return (
+                f"Of good images, it flags about {rate} % on average ({n} good images set it, each scored by a fit "
+                "that did not learn from it); that is measured, not proven."
+            )
+        sure = "on average" if self.confidence is None else f"with {_percent(self.confidence)} % confidence"
+        kept = f"Of good images, it flags at most {rate} % {sure}"
+        if self.interval is None:
+            return f"{kept} ({n} held-out images set it)."
+        low, high = map(_percent, self.interval)
+        return f"{kept}; one threshold from {n} held-out images flags {low} to {high} % of them (9 times in 10)."
 
     @property
     def map_high(self) -> float:
@@ -87,7 +123,7 @@ class Calibration:
         span = max(self.map_high - self.map_low, float(np.finfo(np.float32).tiny))
         return np.clip((anomaly_map - self.map_low) / span, 0.0, 1.0).astype(np.float32)
 
-    def to_dict(self) -> dict[str, float | int]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**asdict(self), "scores": list(self.scores)}
 
@@ -96,49 +132,20 @@ class Calibration:
         """The inverse of `to_dict`.
 
         Raises:
-            CalibrationError: a name is missing or foreign.
+            CalibrationError: a name is missing or foreign, or the protocol is unknown.
         """
-        wanted = {one.name for one in fields(cls)}
-        if not wanted - {"scores", "protocol"} <= set(values) <= wanted:
-            raise CalibrationError(f"a calibration holds {sorted(wanted)}, got {sorted(values)}; calibrate again")
+        known = {one.name for one in fields(cls)}
+        if not known - OPTIONAL <= set(values) <= known:
+            raise CalibrationError(f"a calibration holds {sorted(known)}, got {sorted(values)}; calibrate again")
+        if values.get("protocol", "split") not in PROTOCOLS:
+            raise CalibrationError(f"the calibration protocol {values['protocol']} is unknown; update unmask")
         return cls(**{**values, "scores": tuple(values.get("scores", ()))})
 
 
-def images_needed(false_alarm_rate: float) -> int:
-    """The fewest held-out normal images for which a false-alarm rate can be promised: 19 for 0.05, 99 for 0.01.
-
-    Raises:
-        SettingError: the rate is not in (0, 1).
-    """
-    return math.ceil(1 / _exact(false_alarm_rate)) - 1
-
-
-def best_rate(n: int) -> float:
-    """The least false-alarm rate that n >= 1 held-out images can promise, rounded up to 3 decimals (more from 99)."""
-    scale: int = 10 ** max(3, len(str(n + 1)) + 1)
-    return math.ceil(Fraction(scale, n + 1)) / scale
-
-
-def rate_for(n: int, wanted: float | None) -> float:
-    """The rate to promise with n held-out images, checked before any training.
-
-    Args:
-        n: how many there are.
-        wanted: in (0, 1); None = 0.05, or with a warning the best that n can promise.
-
-    Raises:
-        CalibrationError: n is too small for what was wanted, or 0.
-    """
-    rate = DEFAULT_RATE if wanted is None else wanted
-    needed = images_needed(rate)
-    if n >= needed:
-        return rate
-    message = f"a false-alarm rate of {rate:g} needs at least {needed} held-out normal images, got {n}"
-    if wanted is not None or n == 0:
-        least = "" if n == 0 else f" or ask for a rate of {best_rate(n):g} or more"
-        raise CalibrationError(f"{message}; give more images{least}")
-    warnings.warn(f"{message}; the best that can be promised is {best_rate(n):g}, and that is used", stacklevel=3)
-    return best_rate(n)
+def _percent(rate: float) -> str:
+    """A rate in % with two digits, or more where it is a round one: 0.05 is 5, 0.1106 is 11, 0.975 is 97.5."""
+    percent = 100 * rate
+    return f"{percent:.3g}" if abs(percent - round(percent, 1)) < 1e-6 * percent else f"{percent:.2g}"
 
 
 def regions(
@@ -185,25 +192,3 @@ def regions(
 def _pixels(mask: Bool[np.ndarray, "h w"], runs: Runs) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
     """Number and region of every pixel of the mask, in reading order."""
     return np.flatnonzero(mask), np.repeat(runs.component, runs.ends - runs.starts)
-
-
-def _rank(n: int, false_alarm_rate: float) -> int:
-    """ceil((n + 1)(1 - a)) in exact arithmetic: 20 * (1 - 0.05) must not become 20."""
-    needed = images_needed(false_alarm_rate)
-    if n == 0:
-        raise CalibrationError(f"a threshold needs held-out normal images, got none; give at least {needed}")
-    if n < needed:
-        raise CalibrationError(
-            f"a false-alarm rate of {false_alarm_rate:g} needs at least {needed} held-out normal images, got {n}; "
-            f"give more images or ask for a rate of {best_rate(n):g} or more"
-        )
-    return math.ceil((n + 1) * (1 - _exact(false_alarm_rate)))
-
-
-def _exact(false_alarm_rate: float) -> Fraction:
-    """The rate as it is written in decimal: 0.05 is 1/20, not the nearest binary fraction."""
-    if not 0 < false_alarm_rate < 1:
-        raise SettingError(
-            f"a false-alarm rate of {false_alarm_rate:g} is not between 0 and 1; ask for one such as 0.01"
-        )
-    return Fraction(str(float(false_alarm_rate)))

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from unmask.errors import DatasetError, ImageError, UnmaskError
 from unmask.imaging.fingerprints import are_equal_in_the_large, is_one_picture, scenes
 from unmask.imaging.images import resize
+from unmask.inspection.checking import Checked
 from unmask.inspection.looks import DARK, blank, warn_of_blank
 from unmask.inspection.scoring import Reading, numbered
-from unmask.inspection.training_images import Checked
 from unmask.types import Skip
 
 BURSTS = 2 / 3
@@ -115,6 +115,34 @@ def divide(
     return _as_given(normals, held_out, scene)
 
 
+def each_scene_once(sources: Sequence[Any], checked: Checked, reading: Reading) -> list[int]:
+    """Numbers of the good images that count for a calibration: each scene once, and none that shows nothing.
+
+    Args:
+        sources: of all images.
+        checked: what is known of them.
+        reading: how a source is decoded.
+
+    Raises:
+        ImageError: no image shows anything.
+        DatasetError: the images show only one picture.
+    """
+    kept = _once(checked, _shown(sources, checked, range(len(sources))))
+    if len(kept) == 1 or _is_one_picture(sources, checked, kept, reading):
+        raise _without_variation([checked.looks[number].bright for number in kept])
+    scene = _scenes(kept, checked)
+    firsts = [number for number in kept if checked.hashes[number] == scene[number]]
+    if len(firsts) < len(kept):
+        _warn_of_scenes(len(kept), len(firsts), "each counts once")
+    return firsts
+
+
+def _warn_of_scenes(images: int, shown: int, what: str) -> None:
+    warnings.warn(
+        f"{images} good images show {shown} scenes (bursts, video frames, copies saved again); {what}", stacklevel=6
+    )
+
+
 def _without_variation(brightest: Sequence[float]) -> UnmaskError:
     """Why there is nothing to learn from: the light, or the images."""
     if len(brightest) > 1 and max(brightest) < DARK:
@@ -124,7 +152,7 @@ def _without_variation(brightest: Sequence[float]) -> UnmaskError:
         )
     return DatasetError(
         "the good images show only one picture, however often it was copied, saved or taken: there is no variation "
-        "to learn from; give photographs of different good parts"
+        "in them; give photographs of different good parts"
     )
 
 
@@ -218,11 +246,8 @@ def _drawn(
     held_out = [number for number in kept if unit[number] in drawn and hashes[number] == scene[number]]
     left_out = [number for number in kept if unit[number] in drawn and hashes[number] != scene[number]]
     if (shown := len(set(scene.values()))) < len(kept):
-        warnings.warn(
-            f"{len(kept)} good images show {shown} scenes (bursts, video frames, copies saved again); each scene "
-            f"is on one side and counts once: {len(held_out)} scenes are held out",
-            stacklevel=5,
-        )
+        what = f"each scene is on one side and counts once: {len(held_out)} scenes are held out"
+        _warn_of_scenes(len(kept), shown, what)
     return Division([number for number in kept if unit[number] not in drawn], held_out, left_out, len(held_out))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from unmask.errors import DependencyError, ModelFileError, SettingError
 from unmask.imaging.fingerprints import content_hash
 from unmask.imaging.images import Source
 from unmask.imaging.writing import failing_as
-from unmask.inspection import self_test
-from unmask.inspection.calibration import images_needed
+from unmask.inspection import history, self_test
 from unmask.inspection.copies import Copies
 from unmask.inspection.export_comparison import SLACK, Exported, compared
 from unmask.inspection.exported import SUFFIXES, UNSEALED, ExportedBackend, open_exported, seal
 from unmask.inspection.graphs import set_text, write_graph
+from unmask.inspection.guarantee import images_needed
 from unmask.inspection.held_out import score_held_out
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.loading import load
@@ -71,11 +71,11 @@ def export(
     inspector = load(model, backend="torch", device="cpu", detector=detector)
     target = _target(inspector, Path(model), path, to)
     good = _not_learned_from(inspector, in_pages(Sources(images), inspector.reading.options))
-    anew = _may_be_calibrated(inspector, good, precision)
+    setting = _setting_thresholds(inspector, good, precision)
     with failing_as(target), tempfile.TemporaryDirectory(dir=_folder(target), prefix=".export-") as folder:
         made = Path(folder) / f"export{target.suffix}"
         write_graph(detector_of(inspector.backend), made, to, precision)
-        found, facts = _judged(inspector, made, good, anew, target)
+        found, facts = _judged(inspector, made, list(good.values()), setting, target)
         _refuse_differences(found, precision, accept)
         facts["exported"] |= {"to": to, "precision": precision, "from": fingerprint(model), "checksum": UNSEALED}
         set_text(made, json.dumps(facts))
@@ -123,50 +123,56 @@ def _folder(target: Path) -> Path:
     return target.parent
 
 
-def _not_learned_from(inspector: Inspector, images: Iterable[Any]) -> list[Any]:
-    """Good images that may set a threshold: each content once, none that the model learned from."""
+def _not_learned_from(inspector: Inspector, images: Iterable[Any]) -> dict[str, Any]:
+    """Good images that say something of new ones, each content once by its hash: none that the model learned from."""
     images_of = inspector.facts.get("images", {})
     known = {*images_of.get("learned", []), *images_of.get("left_out", [])}
-    found = []
+    found: dict[str, Any] = {}
     for image in images:
         content = content_hash(inspector.reading.pixels(image).values)
         if content not in known:
-            known.add(content)
-            found.append(image)
+            found.setdefault(content, image)
     return found
 
 
-def _may_be_calibrated(inspector: Inspector, good: Sequence[Source], precision: str) -> bool:
-    """Whether there are enough good images for thresholds of its own; only full precision can do without."""
-    needed = images_needed(inspector.calibration.false_alarm_rate)
+def _setting_thresholds(inspector: Inspector, good: Mapping[str, Source], precision: str) -> list[Source]:
+    """The good images that set the export's thresholds: those of the last calibration, if they are all there.
+
+    Only full precision can do without, and keeps the model's thresholds.
+    """
+    calibration, last = inspector.calibration, history.calibrated_on(inspector.facts)
     if "images" not in inspector.facts:
         if precision != "fp32":
             raise SettingError(
                 f"{precision} moves scores, and the model does not say which images it learned from, so none can set "
                 "thresholds; fit again, or export in fp32"
             )
-        return False
-    if len(good) < needed and precision != "fp32":
+        return []
+    needed = images_needed(calibration.false_alarm_rate, calibration.confidence)
+    setting = [image for content, image in good.items() if not last or content in last]
+    if len(setting) < needed and precision != "fp32":
+        which = "that it was calibrated on" if last else "that were not learned from"
+        where = "give those of its last calibration" if last else "give the folder of the fit, or more good images"
         raise SettingError(
-            f"{precision} moves scores, so its thresholds need {needed} good images that were not learned from, got "
-            f"{len(good)}; give the folder of the fit, or more good images"
+            f"{precision} moves scores, so its thresholds need {needed} good images {which}, got "
+            f"{len(setting)}; {where}"
         )
-    return len(good) >= needed
+    return setting if len(setting) >= max(needed, len(last)) else []
 
 
 # --- after ------------------------------------------------------------------------------------------------------------
 
 
 def _judged(
-    inspector: Inspector, made: Path, good: Sequence[Source], anew: bool, target: Path
+    inspector: Inspector, made: Path, good: Sequence[Source], setting: Sequence[Source], target: Path
 ) -> tuple[Exported, dict[str, Any]]:
     """Calibrate a graph, compare it with its model, and gather what its file says about itself."""
     backend = ExportedBackend(made)
-    twin = _calibrated(inspector, backend, good if anew else [])
+    twin = _calibrated(inspector, backend, setting)
     found = compared(inspector, twin, good, target)
     differing = found.differing if found.verdicts else None
     facts = {
-        **inspector.facts,
+        **{name: value for name, value in inspector.facts.items() if name != history.EARLIER},  # of the model's scores
         **judged_by(twin),
         "self_test": self_test.answers(backend.predict, twin.tiling.size),
         "exported": {"compared_verdicts": found.verdicts, "differing_verdicts": differing},
@@ -179,7 +185,7 @@ def _calibrated(inspector: Inspector, backend: ExportedBackend, good: Sequence[S
     calibration, reading = inspector.calibration, inspector.reading
     if good:
         scored = list(score_held_out(backend.predict, reading, good, Copies.of(inspector.facts, len(good))))
-        calibration = pooled(scored, calibration.false_alarm_rate, "split")
+        calibration = pooled(scored, calibration.false_alarm_rate, "split", calibration.confidence)
     return Inspector(backend, calibration, reading, inspector.facts)
 
 

@@ -65,7 +65,7 @@ class ExportedBackend:
     def __init__(self, path: Path, device: str = "auto") -> None:
         self.path, self.name = path.absolute(), SUFFIXES[path.suffix]
         self.content: tuple[bytes, ...] | None = None
-        self.stamp = _stamp(self.path)
+        self.stamp = stamp(self.path)
         self._opened: Opened | None = _open(self.path, None, device)
         self.device, self.text = self._opened.device, self._opened.text
         self._prepare_for_forks()
@@ -93,6 +93,16 @@ class ExportedBackend:
         """
         raise SettingError("an exported model cannot explain itself; load the .unmask file with backend='torch'")
 
+    def files(self) -> tuple[bytes, ...]:
+        """The content of its files: of the graph and, of OpenVINO, of the weights beside it.
+
+        Raises:
+            ModelFileError: they have changed since they were opened.
+        """
+        if self.content is None:
+            self._check_unchanged()
+        return self.content or tuple(file.read_bytes() for file in _files(self.path))
+
     def _here(self) -> Opened:
         """The graph, opened by this process."""
         opened = self._opened
@@ -119,16 +129,13 @@ class ExportedBackend:
             os.register_at_fork(after_in_child=forget)
 
     def _check_unchanged(self) -> None:
-        if _stamp(self.path) != self.stamp:
+        if stamp(self.path) != self.stamp:
             raise ModelFileError(
                 f"{self.path} has changed since it was loaded, so another process cannot open it; load it again there"
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        if self.content is None:
-            self._check_unchanged()
-        content = self.content or tuple(file.read_bytes() for file in _files(self.path))
-        return {**self.__dict__, "content": content, "_opened": None}
+        return {**self.__dict__, "content": self.files(), "_opened": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -207,7 +214,7 @@ def _files(path: Path) -> list[Path]:
     return [path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])]
 
 
-def _stamp(path: Path) -> list[tuple[int, int, int]]:
+def stamp(path: Path) -> list[tuple[int, int, int]]:
     """What tells whether the files are still those that were opened."""
     found = [file.stat() for file in _files(path) if file.exists()]
     return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in found]

@@ -21,20 +21,21 @@ from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
 from unmask.imaging.tolerance import Tolerance
 from unmask.inspection import sensitivity, usual
-from unmask.inspection.calibration import rate_for
+from unmask.inspection.checking import Checked
 from unmask.inspection.copies import Copies
 from unmask.inspection.crossing import fit_and_score, folds_of
 from unmask.inspection.division import Division, divide
 from unmask.inspection.good_images import Good, good_images
+from unmask.inspection.guarantee import Wanted
 from unmask.inspection.held_out import HeldOut, Unseen, score_held_out
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.looks import warn_of_looks
 from unmask.inspection.options import checked_options
-from unmask.inspection.plan import Plan, protocol_of, share_of
+from unmask.inspection.plan import Plan, protocol_of, share_of, with_confidence
 from unmask.inspection.pooling import expected_alarms, pooled
 from unmask.inspection.scoring import Reading
 from unmask.inspection.torch_backend import TorchBackend, import_path
-from unmask.inspection.training_images import Checked, TrainingImages, check_images
+from unmask.inspection.training_images import TrainingImages, check_images
 from unmask.training.trainer import Training
 
 
@@ -49,6 +50,7 @@ def fit(  # noqa: D417 - arguments that belong together share a line
     tolerate: str = "mild",
     calibrate: str | None = None,
     false_alarm_rate: float | None = None,
+    confidence: float | None = None,
     held_out_share: float | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -74,7 +76,8 @@ def fit(  # noqa: D417 - arguments that belong together share a line
             "blur,shift=6%"; disturbed copies of the images are learned and calibrated on; see `imaging.tolerance`.
         calibrate: "cross" = every image is learned from, and scored by a fit without it; "split" = a share of the
             images is held out; None = cross for detectors that fit in seconds, unless images are held out already.
-        false_alarm_rate: share of good images that may be flagged, in (0, 1); None = 0.05, or the best possible.
+        false_alarm_rate, confidence: share of good images that may be flagged, in (0, 1) (None = 0.05, or the best
+            possible), and with which confidence this fit in itself keeps it, in [0.5, 0.9999] (None = on average).
         held_out_share: of the images, in (0, 1), where calibrate is "split"; None = 0.2.
         seed, device: random seed; "auto", "cpu", "cuda" or "mps".
         training: how to run, with checkpoints and limits; it takes the place of seed and device.
@@ -89,29 +92,29 @@ def fit(  # noqa: D417 - arguments that belong together share a line
     Raises:
         UnmaskError: of a kind that names the cause: bad images, too few of them, an unknown setting, no weights.
     """
-    run = _training(training, seed, device)
-    made, preset_name = _detector(detector, preset, settings)
+    run, (made, preset_name) = _training(training, seed, device), _detector(detector, preset, settings)
     tiling = Tiling(made.image_size, resize, tile, overlap, **({} if region is None else region_of(region)))
     reading = Reading(tiling, ImageOptions.of(intensity_range, bands, page, max_pixels))
-    tolerance = Tolerance.parse(tolerate)
+    tolerance, calibrate = Tolerance.parse(tolerate), with_confidence(calibrate, confidence)
     good = good_images(images, held_out, share_of(held_out_share, calibrate), run.seed, recursive=recursive)
-    plan = Plan(tolerance, protocol_of(calibrate, made, good, held_out_share), false_alarm_rate)
+    plan = Plan(tolerance, protocol_of(calibrate, made, good, held_out_share), Wanted(false_alarm_rate, confidence))
     return _fitted(made, preset_name, good.in_pages(reading.options), reading, run, plan)
 
 
 def _fitted(
     made: Detector, preset: str | None, good: Good, reading: Reading, training: Training, plan: Plan
 ) -> Inspector:
+    plan.wanted.check()
     made.check_training(training)
     check_memory(training)
     start = time.monotonic()
-    promised = None if plan.is_crossed else good.early_rate(plan.rate)
+    promised = None if plan.is_crossed else good.early_rate(plan.wanted)
     checked = check_images(good.images, reading, training)
     reading = replace(reading, options=replace(reading.options, intensity=checked.intensity))
     given, share = (good.file_of, None) if plan.is_crossed else (good.given or good.file_of, good.share)
     parts = divide(good.images, checked, given, reading, share, training.seed)
     if promised is None or good.given is None or parts.n_scenes != len(good.given.held_out):
-        promised = rate_for(parts.n_scenes, plan.rate)
+        promised = plan.wanted.of(parts.n_scenes)
     seen = [checked.looks[number] for number in sorted((*parts.normals, *parts.held_out))]
     warn_of_looks(seen, no_noise=checked.is_noise_free)
     tolerance = plan.tolerance.of_grey() if checked.is_grey else plan.tolerance
@@ -121,7 +124,7 @@ def _fitted(
     run = replace(training, identity=_identity(facts, reading, hashes))
     learn = _learn_and_cross if plan.is_crossed else _learn_and_hold_out
     unseen = learn(made, Material(good.images, parts, reading, checked, copies), run)
-    calibration = pooled(unseen.scored, promised, plan.protocol)
+    calibration = pooled(unseen.scored, promised, plan.protocol, plan.wanted.confidence)
     facts |= {"n_normal": len(parts.normals), "n_held_out": len(parts.held_out), "n_scenes": parts.n_scenes}
     facts |= {"images": hashes, "expected_alarms": expected_alarms(unseen.scored, calibration.threshold)}
     facts |= {"properties": checked.properties()}

@@ -10,8 +10,8 @@ from unmask.datasets import load as load_dataset
 from unmask.errors import DatasetError, SettingError
 from unmask.imaging import accounting
 from unmask.imaging.options import ALL, ImageOptions
-from unmask.inspection.calibration import rate_for
 from unmask.inspection.division import Given
+from unmask.inspection.guarantee import Wanted
 from unmask.inspection.sources import Sources, in_pages
 from unmask.types import Split
 
@@ -37,7 +37,7 @@ class Good(NamedTuple):
     file_of: Sequence[int] | None = None
     files: dict[str, Any] | None = None
 
-    def early_rate(self, wanted: float | None) -> float | None:
+    def early_rate(self, wanted: Wanted) -> float | None:
         """The rate that can be promised as far as is known before anything is decoded; None = not known yet.
 
         Raises:
@@ -45,7 +45,7 @@ class Good(NamedTuple):
         """
         if self.given is None or (self.given.is_drawn and not self.given.held_out):
             return None
-        return rate_for(len(self.given.held_out), wanted)
+        return wanted.of(len(self.given.held_out))
 
     def in_pages(self, options: ImageOptions) -> Good:
         """The same, with each picture of a file as an image of its own where a user wants all pages."""

@@ -18,8 +18,10 @@ from jaxtyping import Float
 from unmask.errors import ImageError, SettingError
 from unmask.imaging.properties import differences, is_grey, properties_of
 from unmask.imaging.tiling import Tiling
+from unmask.inspection import history
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
+from unmask.inspection.guarantee import Wanted
 from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import BATCH, Failed, Reading, Scored, name_of, score_images
 from unmask.inspection.sources import ImagePage, file_of, in_pages, several
@@ -255,7 +257,7 @@ class Inspector:
 
     def _notes(self, one: Scored) -> tuple[str, ...]:
         """What sets an image apart from the good ones; files of older versions do not tell what these were."""
-        good = self.facts.get("properties")
+        good = history.current(self.facts, "properties")
         if good is None:
             return ()
         channels = is_grey(one.square) if self.tiling.tile is None else None  # of one tile they say little of the image
@@ -272,14 +274,43 @@ class Inspector:
         return self.reading.decode(result.path if result.page is None else ImagePage(result.path, result.page))
 
     @checked_options
+    def calibrate(
+        self,
+        images: Any,
+        *,
+        false_alarm_rate: float | None = None,
+        confidence: float | None = None,
+        recursive: bool = True,
+    ) -> Inspector:
+        """The same model with thresholds from new good images, in seconds; this one stays as it is.
+
+        Args:
+            images: good ones, taken as those that will be judged: a folder or data set, or as `inspect_many` takes
+                them. Those that the model learned from are left out, and each scene counts once.
+            false_alarm_rate: share of good images that may be flagged, in (0, 1); None = as now, or the best possible.
+            confidence: with which these thresholds in themselves keep the rate, in [0.5, 0.9999]; None = on average,
+                or where no rate is given either, as now.
+            recursive: of a folder: also take images in folders inside it.
+
+        Raises:
+            ImageError: some images cannot be used; all of them are named.
+            DatasetError: there are none, the model learned from all of them, or they show only one picture.
+            CalibrationError: they are too few for the promise asked for.
+            SettingError: the rate or the confidence is out of range.
+        """
+        from unmask.inspection.recalibration import good_images, recalibrated
+
+        return recalibrated(self, good_images(images, recursive=recursive), Wanted(false_alarm_rate, confidence))
+
+    @checked_options
     def save(self, path: str | Path) -> None:
-        """Write a model file, with a self-test in it.
+        """Write a model file, with a self-test in it; an export is written as an export of its own kind.
 
         Raises:
             ModelFileError: the place cannot be written.
-            SettingError: the model was exported; only what the backend "torch" has can be saved.
+            SettingError: the name is that of another kind of file.
         """
-        from unmask.inspection.torch_backend import save
+        from unmask.inspection.saving import save
 
         save(self, Path(path))
 

@@ -13,7 +13,7 @@ from unmask.errors import DependencyError, ModelFileError, SettingError, UnmaskE
 from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.options import ImageOptions
 from unmask.imaging.tiling import Tiling
-from unmask.inspection import model_file, self_test
+from unmask.inspection import history, model_file, self_test
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.exported import BACKENDS, SUFFIXES, open_exported
 from unmask.inspection.inspector import Backend, Inspector
@@ -105,6 +105,7 @@ def inspector_of(path: Path, facts: Mapping[str, Any], backend: Backend) -> Insp
     """
     rest = dict(facts)
     with _readable(path):
+        history.lines(facts)  # what cannot be told cannot be undone
         calibration = Calibration.from_dict(rest.pop("calibration"))
         tiling = Tiling.from_dict(rest.pop("tiling", None) or rest.pop("framing", {"size": rest["input"]["size"]}))
         test = rest.pop("self_test")
@@ -142,8 +143,7 @@ def _beside(model: Path, device: str, backend: str) -> Inspector | None:
             continue
         try:
             opened, facts = open_exported(path, device)
-            is_its_own = facts["exported"]["from"] == model_file.fingerprint(model)
-            if is_its_own and (backend != "auto" or _is_equal(facts["exported"])):
+            if _is_its_own(facts, model) and (backend != "auto" or _is_equal(facts["exported"])):
                 return inspector_of(path, facts, opened)
         except (UnmaskError, KeyError):
             if backend != "auto":
@@ -154,6 +154,12 @@ def _beside(model: Path, device: str, backend: str) -> Inspector | None:
             f"no export of {model} as it is now lies beside it for {backend}; make one with: unmask export {model}{to}"
         )
     return None
+
+
+def _is_its_own(facts: Mapping[str, Any], model: Path) -> bool:
+    """Whether an export was made from a model as it is now, and has the thresholds that it was given then."""
+    was_calibrated = facts.get(history.NOW, {}).get("backend", "torch") != "torch"
+    return facts["exported"]["from"] == model_file.fingerprint(model) and not was_calibrated
 
 
 def _is_equal(exported: Mapping[str, Any]) -> bool:

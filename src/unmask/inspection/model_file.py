@@ -15,7 +15,7 @@ from unmask.errors import ModelFileError, SettingError
 from unmask.imaging.listing import IMAGE_SUFFIXES
 from unmask.imaging.writing import written_whole
 
-FORMAT = 3
+FORMAT = 4
 """Raised when a file could not be understood by an older version any more."""
 
 EXPORT_SUFFIXES = frozenset({".onnx", ".xml", ".bin"})

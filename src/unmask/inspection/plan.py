@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from unmask.errors import SettingError
 from unmask.imaging.tolerance import Tolerance
 from unmask.inspection.good_images import HELD_OUT_SHARE, Good
+from unmask.inspection.guarantee import Wanted
 
 if TYPE_CHECKING:
     from unmask.detectors import Detector
@@ -20,12 +21,12 @@ class Plan(NamedTuple):
     Attributes:
         tolerance: what new good images may differ by.
         protocol: "cross" or "split"; see `fit`.
-        rate: the false-alarm rate that was asked for; None = 0.05, or the best possible.
+        wanted: the promise that was asked for.
     """
 
     tolerance: Tolerance
     protocol: Literal["cross", "split"]
-    rate: float | None
+    wanted: Wanted
 
     @property
     def is_crossed(self) -> bool:
@@ -37,6 +38,17 @@ def check_protocol(calibrate: str | None) -> None:
     """Raise SettingError where what was asked for is no protocol."""
     if calibrate is not None and calibrate not in PROTOCOLS:
         raise SettingError(f"calibrate={calibrate[:40]} is unknown; give {' or '.join(PROTOCOLS)}")
+
+
+def with_confidence(calibrate: str | None, confidence: float | None) -> str | None:
+    """How good images calibrate where a confidence is wanted, which is proven of held-out images alone.
+
+    Raises:
+        SettingError: "cross" was asked for beside it.
+    """
+    if confidence is not None and calibrate == "cross":
+        raise SettingError("a confidence holds for images that are held out; give calibrate=split, or leave one out")
+    return calibrate if confidence is None else "split"
 
 
 def share_of(given: float | None, calibrate: str | None) -> float:

@@ -15,27 +15,34 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import CalibrationError
-from unmask.inspection.calibration import Calibration, _rank
+from unmask.inspection.calibration import Calibration
 from unmask.inspection.copies import AS_IT_IS
+from unmask.inspection.guarantee import rank_for
 from unmask.inspection.held_out import HeldOut
 
 UNDISTURBED = 0.5
 """Of an image's weight, the share of the image as it is, where there are disturbed copies."""
 
 
-def pooled(images: Sequence[Sequence[HeldOut]], rate: float, protocol: Literal["split", "cross"]) -> Calibration:
+def pooled(
+    images: Sequence[Sequence[HeldOut]],
+    rate: float,
+    protocol: Literal["split", "cross"],
+    confidence: float | None = None,
+) -> Calibration:
     """Calibrate on images and their copies.
 
     Args:
         images: for each image that a detector has not seen, what it says of it and of its copies, one of each kind.
         rate: the share of good images that may be called anomalous, in (0, 1).
         protocol: how they come to be unseen; see `Calibration`.
+        confidence: with which the threshold in itself keeps the rate, of "split"; None = it is kept on average.
 
     Raises:
         SettingError: the rate is out of range.
         CalibrationError: there are too few images for it, or a score or map holds NaN or infinity.
     """
-    level = _rank(len(images), rate) / len(images)
+    level = rank_for(len(images), rate, confidence) / len(images)
     found = np.array([(one.score, one.peak, one.median) for image in images for one in image])
     if not np.isfinite(found).all():
         raise CalibrationError("held-out scores or maps hold NaN or infinity; mend the detector that made them")
@@ -50,6 +57,7 @@ def pooled(images: Sequence[Sequence[HeldOut]], rate: float, protocol: Literal["
         map_low=float(np.median([one.median for one in own])),
         scores=tuple(float(f"{score:.6g}") for score in sorted(one.score for one in own)),
         protocol=protocol,
+        confidence=confidence,
     )
 
 

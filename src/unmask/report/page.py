@@ -19,6 +19,7 @@ from unmask.errors import UnmaskError, printable
 from unmask.imaging import accounting
 from unmask.imaging.images import HEAT_ANCHORS, decode
 from unmask.imaging.writing import failing_as, temporary_name
+from unmask.inspection import history
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, holds_animations
 from unmask.inspection.notes import lines_of
@@ -32,11 +33,9 @@ FORMAT, VERSION = "unmask-report", 2
 """Of results.json; the version rises when a name or a meaning changes."""
 
 FILES = frozenset({"index.html", "results.json"})
+NOT_SHOWN = frozenset({"images", "usual", history.NOW, history.EARLIER})
+"""Facts that are long: hashes of each image, numbers of each, and earlier thresholds."""
 MORE_FILES = frozenset({"results.parquet", "metrics.json", ANIMATIONS})
-
-
-UNPRINTED = ("images", "usual")
-"""Facts of a model that are long: hashes of each image, and numbers of each."""
 
 
 class Summary(NamedTuple):
@@ -128,8 +127,9 @@ def _facts(
     return {
         "title": printable(title),
         "written": time.strftime("%Y-%m-%d %H:%M"),
-        "calibration": calibration.to_dict(),
-        "model": {name: value for name, value in model.items() if name not in UNPRINTED},
+        "calibration": {**calibration.to_dict(), "promise": calibration.promise},
+        "model": {name: value for name, value in model.items() if name not in NOT_SHOWN}
+        | ({history.NOW: made} if (made := history.sources(model)) else {}),
         "files": None if files is None else accounting.listed(*files),
     }
 
