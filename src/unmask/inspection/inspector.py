@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from unmask.errors import ImageError, SettingError
 from unmask.imaging.properties import differences, is_grey, properties_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection import history
+from unmask.inspection.backend import Backend
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.explanation import frames, stretched
 from unmask.inspection.guarantee import Wanted
@@ -27,36 +28,13 @@ from unmask.inspection.scoring import BATCH, Failed, Reading, Scored, name_of, s
 from unmask.inspection.sources import ImagePage, file_of, in_pages, several
 from unmask.inspection.usual import Usual
 from unmask.inspection.watch import StreamWatch, checked_watch
-from unmask.types import AnomalyResult, ArrayPrediction, FailedImage, Frame, Step
+from unmask.types import AnomalyResult, FailedImage, Frame
 
 if TYPE_CHECKING:
     from unmask.detectors import Detector
 
 ON_ERROR = ("raise", "record")
 LOOK = "look at it yourself, or give refuse=False (--no-refuse)"
-
-
-@runtime_checkable
-class Backend(Protocol):
-    """What computes maps and scores."""
-
-    @property
-    def name(self) -> str:
-        """One of "torch", "onnx" and "openvino"."""
-
-    @property
-    def device(self) -> str:
-        """Where it computes, such as "cpu" or "cuda"."""
-
-    def predict(self, squares: Float[np.ndarray, "b 3 s s"]) -> ArrayPrediction:
-        """Score squares, RGB in [0, 1]."""
-
-    def explain(self, square: Float[np.ndarray, "3 s s"]) -> Sequence[Step]:
-        """The steps that led to a square's map.
-
-        Raises:
-            SettingError: the backend cannot explain.
-        """
 
 
 class Inspector:

@@ -14,9 +14,10 @@ from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.options import ImageOptions
 from unmask.imaging.tiling import Tiling
 from unmask.inspection import history, model_file, self_test
+from unmask.inspection.backend import Backend
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.exported import BACKENDS, SUFFIXES, open_exported
-from unmask.inspection.inspector import Backend, Inspector
+from unmask.inspection.inspector import Inspector
 from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import Reading
 
