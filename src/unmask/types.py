@@ -225,6 +225,7 @@ class AnomalyResult:
         explanation: the steps that led to the map, in order; empty if not asked for, or if the detector has none.
         notes: what to know about this image before its verdict is trusted, one line each.
         page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
+        pose: how the part lay, where images are aligned and it was found; see `unmask.imaging.poses.Pose`.
     """
 
     score: float
@@ -240,6 +241,7 @@ class AnomalyResult:
     explanation: tuple[Frame, ...] = ()
     notes: tuple[str, ...] = ()
     page: int | None = None
+    pose: dict[str, float] | None = None
 
     @property
     def error(self) -> None:
@@ -259,6 +261,7 @@ class AnomalyResult:
             "regions": [asdict(region) for region in self.regions],
             "milliseconds": self.milliseconds,
             "notes": list(self.notes),
+            "pose": self.pose,
             "skipped": None,
         }
 
@@ -290,5 +293,6 @@ class FailedImage:
             "regions": [],
             "milliseconds": {},
             "notes": [],
+            "pose": None,
             "skipped": None,
         }

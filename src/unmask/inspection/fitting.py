@@ -18,6 +18,7 @@ from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import DatasetError, SettingError
 from unmask.features.store import check_memory
 from unmask.imaging import accounting
+from unmask.imaging.alignment import check_way
 from unmask.imaging.options import ALL, ImageOptions
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
@@ -31,6 +32,7 @@ from unmask.inspection.scoring import Reading
 from unmask.inspection.sources import Sources, in_pages
 from unmask.inspection.torch_backend import TorchBackend, import_path
 from unmask.inspection.training_images import TrainingImages, check_images
+from unmask.inspection.usual_pose import in_usual_pose
 from unmask.training.trainer import Training
 from unmask.types import Split
 
@@ -106,6 +108,7 @@ def fit(  # noqa: D417 - arguments that belong together share a line
     page: str | int | None = None,
     max_pixels: float | None = None,
     recursive: bool = True,
+    align: str = "none",
 ) -> Inspector:
     """Learn from good images, and calibrate on others of them, which the detector does not see.
 
@@ -125,20 +128,22 @@ def fit(  # noqa: D417 - arguments that belong together share a line
         bands: which become grey (one) or RGB (three), counted from 1: (3, 2, 1); see docs/images.md, as the next two.
         page, max_pixels: which picture of several, from 1, or "all"; the most pixels of an image, None = 100 million.
         recursive: whether folders inside a folder of good images are learned from; see `load_dataset`.
+        align: bring the part to one pose before it is judged: "none", "shift" (up to a quarter) or "turn" (any angle).
 
     Raises:
         UnmaskError: of a kind that names the cause: bad images, too few of them, an unknown setting, no weights.
     """
+    check_way(align)
     run = _training(training, seed, device)
     made, preset_name = _detector(detector, preset, settings)
     tiling = Tiling(made.image_size, resize, tile, overlap, **({} if region is None else region_of(region)))
     reading = Reading(tiling, ImageOptions.of(intensity_range, bands, page, max_pixels))
     good = _divided(images, held_out, held_out_share, run.seed, recursive=recursive).in_pages(reading.options)
-    return _fitted(made, preset_name, good, reading, run, false_alarm_rate)
+    return _fitted(made, preset_name, good, reading, run, false_alarm_rate, align)
 
 
 def _fitted(
-    made: Detector, preset: str | None, good: Good, reading: Reading, training: Training, rate: float | None
+    made: Detector, preset: str | None, good: Good, reading: Reading, training: Training, rate: float | None, align: str
 ) -> Inspector:
     made.check_training(training)
     check_memory(training)
@@ -149,6 +154,7 @@ def _fitted(
     parts = divide(good.images, checked, good.given or good.file_of, reading, good.share, training.seed)
     if promised is None or good.given is None or parts.n_scenes != len(good.given.held_out):
         promised = rate_for(parts.n_scenes, rate)
+    reading, checked = in_usual_pose(good.images, parts.normals, reading, checked, align)
     seen = [checked.looks[number] for number in sorted((*parts.normals, *parts.held_out))]
     warn_of_looks(seen, no_noise=checked.is_noise_free)
     hashes = {role: [checked.hashes[i] for i in numbers] for role, numbers in parts.by_role().items()}

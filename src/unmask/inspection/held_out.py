@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ def score_held_out(predict: Predict, reading: Reading, images: Sequence[Any], *,
     if not noise:
         yield from (HeldOut(one.score, one.map) for one in score_or_raise(predict, reading, images))
         return
-    plain = Reading(reading.tiling, ImageOptions(max_pixels=reading.options.max_pixels))
+    plain = replace(reading, options=ImageOptions(max_pixels=reading.options.max_pixels))
     for number, source in enumerate(images):
         image = reading.decode(source)
         copies = (image, *(with_noise(image, kind, number) for kind in range(COPIES)))

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import ImageError, SettingError
+from unmask.imaging.poses import returned_picture
 from unmask.imaging.properties import differences, is_grey, properties_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection.calibration import Calibration, regions
@@ -196,12 +197,13 @@ class Inspector:
             pixel_threshold=self.calibration.pixel_threshold,
             mask=mask,
             regions=found,
-            restored=None if one.restored is None else stretched(one.restored, *one.map.shape),
+            restored=None if one.restored is None else returned_picture(stretched(one.restored, *one.map.shape), one.pose),
             milliseconds={**times, "total": sum(times.values())},
             path=_path(one.source),
             explanation=explanation,
             notes=(*one.notes, *self._notes(one)),
             page=self.reading.page_of(one.source),
+            pose=None if one.pose is None else one.pose.to_dict(),
         )
 
     def _notes(self, one: Scored) -> tuple[str, ...]:

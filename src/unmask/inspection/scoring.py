@@ -13,10 +13,12 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import ImageError
+from unmask.imaging.alignment import Alignment, Posed
 from unmask.imaging.images import pixels_of, planes
 from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.options import DEFAULTS, ImageOptions
 from unmask.imaging.pixels import Pixels
+from unmask.imaging.poses import Pose
 from unmask.imaging.tiling import Tiling, merge, split
 from unmask.inspection.sources import ImagePage, as_source, file_of
 from unmask.types import ArrayPrediction
@@ -32,10 +34,12 @@ class Reading:
     Attributes:
         tiling: how an image becomes squares.
         options: the intensity range, bands and page to take of an image, and its largest size.
+        alignment: what brings a part to its usual pose; None = images are judged as they lie.
     """
 
     tiling: Tiling
     options: ImageOptions = DEFAULTS
+    alignment: Alignment | None = None
 
     @property
     def intensity(self) -> IntensityRange | None:
@@ -61,6 +65,14 @@ class Reading:
         """
         return planes(self.pixels(source), self.intensity)
 
+    def posed(self, image: Float[np.ndarray, "3 h w"]) -> Posed:
+        """A decoded image with its part in the usual pose, where images are aligned."""
+        return Posed(image, None) if self.alignment is None else self.alignment.posed(image)
+
+    def returned(self, anomaly: Float[np.ndarray, "h w"], pose: Pose | None) -> Float[np.ndarray, "h w"]:
+        """A map of an aligned image, in the image's own pose."""
+        return anomaly if self.alignment is None or pose is None else self.alignment.returned(anomaly, pose)
+
     def page_of(self, source: Any) -> int | None:
         """The number of the picture that is taken from a source; None where nobody chose one."""
         if isinstance(source, ImagePage):
@@ -75,12 +87,13 @@ class Scored(NamedTuple):
     Attributes:
         source: where it came from.
         score: the highest of its squares.
-        map: (h, w) anomaly of each pixel.
-        square: (3, s, s), the square that scored highest.
+        map: (h, w) anomaly of each pixel, in the image's own pose.
+        square: (3, s, s), the square that scored highest; of an aligned image.
         size: (h, w) in pixels at which that square has its natural shape.
         restored: (3, s, s) the image as the detector would have it; None where it has none or sees only a part.
         milliseconds: "decode" and "predict", means over the images that were scored together.
         notes: on what was read, one line each.
+        pose: of the part in the image, where images are aligned and it was found.
     """
 
     source: Any
@@ -91,6 +104,7 @@ class Scored(NamedTuple):
     restored: Float[np.ndarray, "3 s s"] | None
     milliseconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    pose: Pose | None = None
 
 
 class Failed(NamedTuple):
@@ -121,7 +135,7 @@ def score_images(
         start = time.monotonic()
         decoded = [_decoded(reading, source) for source in some]
         spent = 1000 * (time.monotonic() - start) / len(some)
-        yield from _scored(predict, reading.tiling, some, decoded, spent, batch)
+        yield from _scored(predict, reading, some, decoded, spent, batch)
 
 
 def score_or_raise(predict: Predict, reading: Reading, sources: Iterable[Any], batch: int = BATCH) -> Iterator[Scored]:
@@ -151,6 +165,7 @@ def numbered(source: object, number: int) -> str:
 
 class _Decoded(NamedTuple):
     image: Float[np.ndarray, "3 h w"]
+    pose: Pose | None
     notes: tuple[str, ...]
 
 
@@ -162,17 +177,19 @@ def _decoded(reading: Reading, source: Any) -> _Decoded | ImageError:
         reading.tiling.region(h, w, name_of(source))
     except ImageError as error:
         return error
-    return _Decoded(image, pixels.remarks)
+    posed = reading.posed(image)
+    return _Decoded(posed.image, posed.pose, (*pixels.remarks, *posed.notes))
 
 
 def _scored(
     predict: Predict,
-    tiling: Tiling,
+    reading: Reading,
     sources: list[Any],
     decoded: list[_Decoded | ImageError],
     spent: float,
     batch: int,
 ) -> Iterator[Scored | Failed]:
+    tiling = reading.tiling
     images = [one.image for one in decoded if isinstance(one, _Decoded)]
     start = time.monotonic()
     scored = iter(
@@ -190,7 +207,7 @@ def _scored(
             )
             continue
         size = square.shape[1:] if tiling.tile or tiling.resize != "squash" else _inner(tiling, one.image)
-        yield Scored(source, score, anomaly, square, size, restored, times, one.notes)
+        yield Scored(source, score, reading.returned(anomaly, one.pose), square, size, restored, times, one.notes, one.pose)
 
 
 _One = tuple[float, np.ndarray, np.ndarray, np.ndarray | None]

@@ -129,7 +129,7 @@ class TrainingImages:
         """What is judged of an image; its tiles are mostly asked for in turn, so the last one is remembered."""
         last = self._last
         if last is None or last[0] != (number, is_noisy):
-            image = self.reading.decode(self.sources[number])
+            image = self.reading.posed(self.reading.decode(self.sources[number])).image
             image = with_noise(image, number % COPIES, number) if is_noisy else image
             part = judged_part(image, self.reading.tiling, name_of(self.sources[number]))
             last = self._last = (number, is_noisy), part
