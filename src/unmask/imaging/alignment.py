@@ -66,7 +66,7 @@ class Alignment:
         way: str,
         template: Field,
         view: Bool[np.ndarray, "h w"],
-        pictures: Sequence[Float[np.ndarray, "3 h w"]] = (),
+        pictures: Sequence[Float[np.ndarray, "3 _h _w"]] = (),
         least: float = 0.0,
     ) -> Alignment:
         """An alignment of arrays; the template's values are kept with eight bits, pictures of one size reduced."""
@@ -109,7 +109,7 @@ class Alignment:
         return _pixels(self.view, "L").astype(np.float32) / np.float32(255)
 
     @cached_property
-    def good_parts(self) -> list[Float[np.ndarray, "3 h w"]]:
+    def good_parts(self) -> list[Float[np.ndarray, "3 _h _w"]]:
         """Good parts in the usual pose."""
         found = [_pixels(one, "RGB").transpose(2, 0, 1) for one in self.pictures]
         return [np.ascontiguousarray(one, np.float32) / np.float32(255) for one in found]
@@ -132,7 +132,7 @@ def check_way(way: str) -> None:
         raise SettingError(f"align={way} is unknown; give {', '.join(WAYS[:-1])} or {WAYS[-1]}")
 
 
-def _reduced(picture: Float[np.ndarray, "3 h w"]) -> UInt8[np.ndarray, "_h _w 3"]:
+def _reduced(picture: Float[np.ndarray, "3 _h _w"]) -> UInt8[np.ndarray, "_rh _rw 3"]:
     scale = min(1.0, LARGEST_PICTURE / max(picture.shape[1:]))
     h, w = (max(1, round(scale * side)) for side in picture.shape[1:])
     return to_uint8(resize(picture, h, w))

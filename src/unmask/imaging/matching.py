@@ -22,9 +22,8 @@ LONGER = 128  # pixels of the longer side of a template
 REACH = 0.3  # of a side, by which a part may lie away: a quarter, and some for good ones that do not lie in the middle
 STEP = 6  # degrees between two turned templates
 CANDIDATES = 4
-ROUGH_STEPS, FINE_STEPS = 4, 4  # of Gauss-Newton, at half the template's size and at its size
+ROUGH_STEPS, FINE_STEPS = 3, 3  # of Gauss-Newton, at half the template's size and at its size
 CLOSE = 0.05  # pixels of a step that ends the refinement
-UPRIGHT = 0.0  # by which a part turned by 180 degrees must agree better than one that is not turned
 STRAIGHT = 0.25  # degrees, below which a part is not turned: a turn interpolates every pixel
 LEAST_SEEN = 0.3  # of the template, in the photograph
 
@@ -46,11 +45,12 @@ def field_of(picture: Float[np.ndarray, "h w"]) -> Field:
     gradient = np.stack([smooth_y[:, 2:] - smooth_y[:, :-2], smooth_x[2:] - smooth_x[:-2]])
     length = np.hypot(*gradient)
     usual = max(float(np.sqrt(np.mean(length**2))), 1e-6)
-    return gradient / np.float32(usual) / (1 + length / np.float32(usual))
+    field: np.ndarray = gradient / np.float32(usual) / (1 + length / np.float32(usual))
+    return field
 
 
 class Found(NamedTuple):
-    """A pose that is being refined: shares of the width and height, radians clockwise on the screen's axes reversed.
+    """A pose that is being refined.
 
     Attributes:
         right: share of the width.
@@ -86,13 +86,19 @@ class Matcher:
         allowed = [one for one in rough if max(abs(one.right), abs(one.down)) <= REACH]
         if not allowed:
             return None
-        best = max(allowed, key=lambda one: self._rank(self.rough.pose(halved, one)))
+        best = max(allowed, key=lambda one: self.rough.pose(halved, one).similarity)
         pose = self.fine.pose(field, self.fine.refined(field, best, FINE_STEPS))
         return pose if max(abs(pose.right), abs(pose.down)) <= REACH and pose.seen >= LEAST_SEEN else None
 
     def at_rest(self, field: Field) -> Pose:
         """The usual pose, with how well a photograph agrees there."""
         return self.fine.pose(field, Found(0, 0, 0))
+
+    def rivalry(self, field: Field) -> float:
+        """How well the second best place or angle agrees, as a share of the best: near 1 on a texture that repeats."""
+        halved = _halved(field)
+        best = [self.rough.pose(halved, one).similarity for one in self._candidates(halved)[:2]]
+        return best[1] / best[0] if len(best) > 1 and best[0] > 0 else 1.0
 
     def seen(self, pose: Pose) -> Bool[np.ndarray, "h w"]:
         """Which pixels of the usual pose a photograph shows."""
@@ -101,9 +107,6 @@ class Matcher:
     def in_usual_pose(self, field: Field, pose: Pose) -> Field:
         """A photograph's field, turned and shifted as its part would lie in the usual pose."""
         return self.fine.warped(field, Found(pose.right, pose.down, math.radians(pose.degrees)))
-
-    def _rank(self, pose: Pose) -> float:
-        return pose.similarity - UPRIGHT * abs(pose.degrees) / 180
 
     def _candidates(self, field: Field) -> list[Found]:
         """The shifts and steps of the angle where a field agrees best, each apart from the others."""
@@ -192,7 +195,7 @@ class _Level:
     def seen(self, at: Found) -> Bool[np.ndarray, "h w"]:
         """Which pixels of the usual pose lie in the photograph."""
         a, b, c, d, e, f = Pose(at.right, at.down, math.degrees(at.radians) or 1e-9).to_photograph(self.h, self.w)
-        y, x = np.arange(self.h)[:, None] + 0.5, np.arange(self.w)[None] + 0.5
+        y, x = np.arange(self.h, dtype=np.float32)[:, None] + 0.5, np.arange(self.w, dtype=np.float32)[None] + 0.5
         px, py = a * x + b * y + c, d * x + e * y + f
         inside: np.ndarray = (px >= 0) & (px <= self.w) & (py >= 0) & (py <= self.h)
         return inside
@@ -201,7 +204,8 @@ class _Level:
 def _halved(field: Field) -> Float[np.ndarray, "2 _h _w"]:
     h, w = (side // 2 * 2 for side in field.shape[1:])
     even = field[:, :h, :w]
-    return (even[:, ::2, ::2] + even[:, 1::2, ::2] + even[:, ::2, 1::2] + even[:, 1::2, 1::2]) / 4
+    halved: np.ndarray = (even[:, ::2, ::2] + even[:, 1::2, ::2] + even[:, ::2, 1::2] + even[:, 1::2, 1::2]) / 4
+    return halved
 
 
 def _sampled(plane: Float[np.ndarray, "_h _w"], way: tuple[float, ...], h: int, w: int) -> Float[np.ndarray, "h w"]:

@@ -18,7 +18,7 @@ from unmask.imaging.images import resize
 from unmask.imaging.properties import is_grey
 
 Affine = tuple[float, float, float, float, float, float]
-"""(a, b, c, d, e, f): a pixel at (x, y) comes from (a x + b y + c, d x + e y + f); pixel (0, 0) has its centre at half."""
+"""(a, b, c, d, e, f): what is at (x, y) comes from (a x + b y + c, d x + e y + f); pixels have their centres at .5."""
 
 BAND = 0.015  # of the shorter side: over which a photograph fades into what fills it
 CELLS = 32  # along a side of the grid on which a picture is fitted to a photograph
@@ -89,7 +89,7 @@ def brought(
         image: RGB float32 in [0, 1].
         pose: of the part in it.
         view: 1 in the pixels of the usual pose that are judged, 0 elsewhere; None = all are.
-        pictures: of good parts in the usual pose, all of one size, which may be another; without any, nothing is filled.
+        pictures: of good parts in the usual pose, all of one size; without any, nothing is filled.
     """
     h, w = image.shape[1:]
     grey = is_grey(image)
@@ -126,18 +126,25 @@ def _continued(
         rest = float((border * np.abs(shown - cells * np.float32(own) * share)).sum())
         if rest < least:
             best, least, gain = picture, rest, own
-    return resize(best, *weight.shape) * np.float32(gain)
+    filled: np.ndarray = resize(best, *weight.shape) * np.float32(gain)
+    return filled
 
 
 def _cells(planes: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "c n n"]:
     """Means of the planes over a coarse grid."""
-    return np.stack([np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((CELLS, CELLS), Image.Resampling.BOX)) for plane in planes])
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((CELLS, CELLS), Image.Resampling.BOX))
+            for plane in planes
+        ]
+    )
 
 
 def _smooth(n: int) -> Float[np.ndarray, "n n"]:
     at = np.arange(n)
     weights = np.exp(-0.5 * ((at[:, None] - at) / SPREAD) ** 2)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    smooth: np.ndarray = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return smooth
 
 
 def returned(anomaly: Float[np.ndarray, "h w"], pose: Pose | None) -> Float[np.ndarray, "h w"]:
@@ -157,7 +164,8 @@ def returned_picture(picture: Shaped[np.ndarray, "h w 3"], pose: Pose | None) ->
 
 def _returned(planes: Iterable[np.ndarray], pose: Pose, fill: float) -> list[np.ndarray]:
     if not pose.degrees:
-        return [_shifted(plane[None], *(-way for way in pose.whole(*plane.shape)), fill)[0] for plane in planes]
+        moves = [(plane, *pose.whole(*plane.shape)) for plane in planes]
+        return [_shifted(plane[None], -down, -right, fill)[0] for plane, down, right in moves]
     return [_transformed(plane, pose.to_usual(*plane.shape), Image.Resampling.BILINEAR, fill) for plane in planes]
 
 

@@ -197,7 +197,9 @@ class Inspector:
             pixel_threshold=self.calibration.pixel_threshold,
             mask=mask,
             regions=found,
-            restored=None if one.restored is None else returned_picture(stretched(one.restored, *one.map.shape), one.pose),
+            restored=None
+            if one.restored is None
+            else returned_picture(stretched(one.restored, *one.map.shape), one.pose),
             milliseconds={**times, "total": sum(times.values())},
             path=_path(one.source),
             explanation=explanation,

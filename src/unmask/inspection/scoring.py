@@ -207,7 +207,9 @@ def _scored(
             )
             continue
         size = square.shape[1:] if tiling.tile or tiling.resize != "squash" else _inner(tiling, one.image)
-        yield Scored(source, score, reading.returned(anomaly, one.pose), square, size, restored, times, one.notes, one.pose)
+        yield Scored(
+            source, score, reading.returned(anomaly, one.pose), square, size, restored, times, one.notes, one.pose
+        )
 
 
 _One = tuple[float, np.ndarray, np.ndarray, np.ndarray | None]

@@ -13,8 +13,8 @@ from jaxtyping import Float
 
 from unmask.errors import SettingError
 from unmask.imaging.alignment import Alignment
-from unmask.imaging.matching import LONGER, Field, Matcher, field_of, grey
 from unmask.imaging.images import resize
+from unmask.imaging.matching import LONGER, Field, Matcher, field_of, grey
 from unmask.imaging.poses import Pose, brought
 from unmask.inspection.scoring import Reading
 from unmask.inspection.training_images import Checked
@@ -24,6 +24,11 @@ AVERAGED = 40  # good images, whose mean field is the template
 ROUNDS = 2
 SHOWN = 0.9  # share of the good images that show a pixel of the usual pose which is judged
 KEPT = 12  # good parts that fill what a photograph does not show
+LOOKED_AT = 9  # good images, where nobody asked for an alignment
+SHIFTED, TURNED = 0.04, 5.0  # share of a side, degrees: parts that lie so far apart are worth a line
+SIMILAR, GAINED, CLEARLY, RIVALRY = 0.2, 1.5, 1.2, 0.9
+"""The line needs parts this similar, this much more than where they lie (turned ones: than shifted ones), and a second
+best pose that agrees at most this much of the best: textures repeat, and some parts look alike when turned."""
 LEAST_OF_USUAL, LEAST_OF_WORST = 0.5, 0.8  # of the median and of the least similarity of good images
 
 
@@ -33,14 +38,10 @@ class Central(NamedTuple):
     Attributes:
         number: of it, among them.
         matcher: with it as template.
-        poses: of the others, as far as their part is found.
-        resting: the similarity of each of these where it lies.
     """
 
     number: int
     matcher: Matcher
-    poses: list[Pose]
-    resting: list[float]
 
 
 def in_usual_pose(
@@ -59,6 +60,8 @@ def in_usual_pose(
         The reading with its alignment, and what is known of the images, without squares that are not aligned.
     """
     if way == "none":
+        if line := would_help([reading.decode(sources[number]) for number in _spread(numbers, LOOKED_AT)]):
+            warnings.warn(line, stacklevel=4)
         return reading, checked
     alignment = usual_pose(lambda number: reading.decode(sources[number]), numbers, way)
     return replace(reading, alignment=alignment), checked._replace(squares={})
@@ -85,7 +88,7 @@ def usual_pose(images: Callable[[int], Float[np.ndarray, "3 h w"]], numbers: Seq
         posed = [matcher.in_usual_pose(field, pose) for field in fields if (pose := matcher.find(field)) is not None]
         if not posed:
             raise SettingError(f"align={way} finds no part that the good images share; leave it out")
-        mean = np.mean(posed, axis=0, dtype=np.float32)
+        mean = np.asarray(np.mean(posed, axis=0, dtype=np.float32))
         found = Alignment.of(way, mean, np.ones(mean.shape[1:], bool))
         matcher = found.matcher
     poses = {number: pose for number, field in zip(some, fields, strict=True) if (pose := matcher.find(field))}
@@ -99,9 +102,11 @@ def usual_pose(images: Callable[[int], Float[np.ndarray, "3 h w"]], numbers: Seq
 
 def _pictures(
     images: Callable[[int], Float[np.ndarray, "3 h w"]], poses: Mapping[int, Pose]
-) -> list[Float[np.ndarray, "3 h w"]]:
+) -> list[Float[np.ndarray, "3 _h _w"]]:
     """Good parts in the usual pose, the most central one first, then each the least like those before it."""
-    size, found, small = None, [], []
+    size: Any = None
+    found: list[np.ndarray] = []
+    small: list[np.ndarray] = []
     for number, pose in poses.items():
         image = images(number)
         size = size or image.shape[1:]
@@ -129,11 +134,53 @@ def most_central(fields: Sequence[Field], *, turn: bool) -> Central:
         found = [matcher.find(other) for other in others]
         cost = float(np.mean([1.0 if pose is None else 1 - pose.similarity + moved_by(pose) for pose in found] or [0]))
         if best is None or cost < least:
-            known = [(pose, matcher.at_rest(other).similarity) for pose, other in zip(found, others) if pose]
-            best = Central(number, matcher, [pose for pose, _ in known], [resting for _, resting in known])
-            least = cost
+            best, least = Central(number, matcher), cost
     assert best is not None  # noqa: S101 - there is at least one field
     return best
+
+
+def would_help(images: Sequence[Float[np.ndarray, "3 _h _w"]]) -> str | None:
+    """A line if the parts of good images lie apart, so that an alignment would help; None if not, or if it is unclear.
+
+    Args:
+        images: some good ones, decoded.
+    """
+    if len(images) < LOOKED_AT:
+        return None
+    h, w = _size(images[0])
+    fields = [field_of(grey(image, h, w)) for image in images]
+    shifted, turned = (_spread_of(fields, turn=turn) for turn in (False, True))
+    if turned.is_clear and turned.similarity > CLEARLY * shifted.similarity and turned.degrees >= TURNED:
+        return f"the parts in the good images are turned by up to {turned.degrees:.0f} degrees; align='turn' would help"
+    if shifted.is_clear and shifted.share >= SHIFTED:
+        return f"the parts in the good images lie up to {shifted.share:.0%} of a side apart; align='shift' would help"
+    return None
+
+
+class _Apart(NamedTuple):
+    """How far parts lie apart: all but the farthest of some images, from the middle of all."""
+
+    similarity: float
+    share: float
+    degrees: float
+    is_clear: bool
+
+
+def _spread_of(fields: Sequence[Field], *, turn: bool) -> _Apart:
+    matcher = Matcher(fields[0], turn=turn)
+    found = [(pose, field) for field in fields[1:] if (pose := matcher.find(field)) is not None]
+    if len(found) < len(fields) - 2:
+        return _Apart(0, 0, 0, is_clear=False)
+    poses = [Pose(), *(pose for pose, _ in found)]
+    similarity = float(np.median([pose.similarity for pose, _ in found]))
+    resting = float(np.median([matcher.at_rest(field).similarity for _, field in found]))
+    rivalry = float(np.median([matcher.rivalry(field) for _, field in found]))
+    places = np.array([(pose.right, pose.down) for pose in poses])
+    turns = np.exp(1j * np.radians([pose.degrees for pose in poses]))
+    share = float(np.sort(np.hypot(*(places - np.median(places, axis=0)).T))[-2])
+    degrees = float(np.sort(np.abs(np.degrees(np.angle(turns / turns.sum()))))[-2])
+    is_clear = similarity >= SIMILAR and similarity >= GAINED * resting and rivalry <= RIVALRY
+    return _Apart(similarity, share, degrees, is_clear)
 
 
 def moved_by(pose: Pose) -> float:
@@ -141,7 +188,7 @@ def moved_by(pose: Pose) -> float:
     return math.hypot(pose.right, pose.down) + 0.5 * abs(math.sin(math.radians(pose.degrees) / 2))
 
 
-def _size(image: Float[np.ndarray, "3 h w"]) -> tuple[int, int]:
+def _size(image: Float[np.ndarray, "3 _h _w"]) -> tuple[int, int]:
     """Height and width of a template for images of this shape."""
     scale = LONGER / max(image.shape[1:])
     h, w = (max(16, 2 * round(scale * side / 2)) for side in image.shape[1:])
