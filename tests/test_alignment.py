@@ -37,7 +37,8 @@ def part(seed: int, h: int = H, w: int = W) -> np.ndarray:
     dark = (abs(x) < 24) & (abs(y + 8) < 8) | (abs(x + 18) < 6) & (abs(y) < 24)
     dark = dark & ((x - 14) ** 2 + (y + 8) ** 2 > 16)
     bar = (abs(x - 8) < 10) & (abs(y - 14) < 3)
-    image = np.where(dark, 0.2, np.where(bar, 0.45, 0.8)) + 0.01 * random.standard_normal((h, w))
+    cloud = sum(random.uniform(-0.03, 0.03) * np.sin(k * x / 20 + random.uniform(0, 6) + y / (9 + k)) for k in range(5))
+    image = np.where(dark, 0.2, np.where(bar, 0.45, 0.8)) + cloud + 0.01 * random.standard_normal((h, w))
     return np.repeat(np.clip(image, 0, 1)[None].astype(np.float32), 3, axis=0)
 
 
@@ -222,7 +223,7 @@ def test_a_graph_without_torch_aligns_too(inspector: Inspector, tmp_path: Path) 
     inspector.save(tmp_path / "part.unmask")
     from unmask.inspection.export import export
 
-    export(tmp_path / "part.unmask", images=[as_array(part(seed)) for seed in range(70, 80)])
+    export(tmp_path / "part.unmask", images=[as_array(part(seed)) for seed in range(30)])
     exported = unmask.load(tmp_path / "part.onnx")
     image = as_array(moved(scratched(50), 0.1, 0.1, 45))
     one, other = inspector.inspect(image), exported.inspect(image)
@@ -232,7 +233,7 @@ def test_a_graph_without_torch_aligns_too(inspector: Inspector, tmp_path: Path) 
 
 @pytest.mark.parametrize("options", [{"tile": 48}, {"region": (30, 20, 100, 80)}, {"resize": "fit"}])
 def test_aligned_images_are_cut_and_framed_as_others_are(options: dict[str, Any]) -> None:
-    found = unmask.fit([as_array(part(seed)) for seed in range(12)], align="shift", **options, **QUICK)
+    found = unmask.fit([as_array(part(seed)) for seed in range(24)], align="shift", **options, **QUICK)
     result = found.inspect(as_array(moved(scratched(50), right=0.1, down=0.05)))
     y, x = np.unravel_index(int(result.map.argmax()), result.map.shape)
     assert result.map.shape == (H, W)
@@ -240,7 +241,7 @@ def test_aligned_images_are_cut_and_framed_as_others_are(options: dict[str, Any]
 
 
 def test_without_an_alignment_nothing_changes() -> None:
-    images = [as_array(part(seed)) for seed in range(12)]
+    images = [as_array(part(seed)) for seed in range(24)]
     plain, none = unmask.fit(images, **QUICK), unmask.fit(images, align="none", **QUICK)
     assert plain.reading == Reading(plain.tiling, plain.reading.options)
     assert "alignment" not in judged_by(plain)
@@ -264,7 +265,17 @@ def test_the_command_line_aligns_and_says_so(run: Run, tmp_path: Path) -> None:
     settings = [word for name, value in PATCHCORE.items() for word in ("--set", f"{name}={value}")]
     model = tmp_path / "part.unmask"
     fitted = run(
-        "fit", tmp_path / "good", "-o", model, "--detector", "patchcore", "--align", "turn", *settings
+        "fit",
+        tmp_path / "good",
+        "-o",
+        model,
+        "--detector",
+        "patchcore",
+        "--align",
+        "turn",
+        "--false-alarm-rate",
+        "0.2",
+        *settings,
     )
     assert fitted.code == 0, fitted.err
     assert "turn; a part is found from a similarity of" in run("info", model).out
@@ -307,4 +318,4 @@ def test_a_fit_says_that_an_alignment_would_help() -> None:
 def test_the_same_picture_is_decoded_from_a_model_file() -> None:
     alignment = usual_pose(PARTS.__getitem__, range(4), "turn")
     assert Alignment.from_dict(json.loads(json.dumps(alignment.to_dict()))) == alignment
-    assert np.abs(alignment.good_parts[0] - decode(as_array(brought(PARTS[0], Pose())))).mean() < 0.02
+    assert np.abs(alignment.good_parts[0] - decode(as_array(brought(PARTS[0], Pose())))).mean() < 0.04

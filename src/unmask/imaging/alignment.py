@@ -75,7 +75,7 @@ class Alignment:
         kept = tuple(_smallest(_reduced(one)) for one in pictures)
         return cls(way, _text(encode_png(stacked)), _text(encode_png(white)), kept, least)
 
-    def pose_of(self, image: Float[np.ndarray, "3 h w"]) -> Pose | None:
+    def pose_of(self, image: Float[np.ndarray, "3 _h _w"]) -> Pose | None:
         """How the part lies in a photograph; None where it is not found."""
         pose = self.matcher.find(self.field_of(image))
         return None if pose is None or pose.similarity < self.least else pose
@@ -93,7 +93,7 @@ class Alignment:
         inside = resize_map(self.judged, *anomaly.shape) > 0.5
         return returned(np.where(inside, anomaly, anomaly.min()), pose)
 
-    def field_of(self, image: Float[np.ndarray, "3 h w"]) -> Field:
+    def field_of(self, image: Float[np.ndarray, "3 _h _w"]) -> Field:
         """The field of a photograph, at the size of the template."""
         return field_of(grey(image, *self.matcher.fine.template.shape[1:]))
 

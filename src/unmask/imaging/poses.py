@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from PIL import Image
 
-from unmask.imaging.images import resize
+from unmask.imaging.images import resize_map
 from unmask.imaging.properties import is_grey
 
 Affine = tuple[float, float, float, float, float, float]
@@ -126,7 +126,9 @@ def _continued(
         rest = float((border * np.abs(shown - cells * np.float32(own) * share)).sum())
         if rest < least:
             best, least, gain = picture, rest, own
-    filled: np.ndarray = resize(best, *weight.shape) * np.float32(gain)
+    if best.shape[1:] != weight.shape:
+        best = np.stack([resize_map(plane, *weight.shape) for plane in best])
+    filled: np.ndarray = best * np.float32(gain)
     return filled
 
 
