@@ -290,7 +290,7 @@ def displaced(n: int, way: str) -> list[np.ndarray]:
     random = np.random.default_rng(0)
     moves = random.uniform(-0.15, 0.15, (n, 2)) if way == "shift" else np.zeros((n, 2))
     turned = random.uniform(-30, 30, n) if way == "turn" else np.zeros(n)
-    return [moved(part(i), *move, degrees) for i, (move, degrees) in enumerate(zip(moves, turned, strict=True))]
+    return [moved(part(i), x, y, degrees) for i, ((x, y), degrees) in enumerate(zip(moves, turned, strict=True))]
 
 
 @pytest.mark.parametrize("way", ["shift", "turn"])
