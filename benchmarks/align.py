@@ -100,7 +100,10 @@ def _fitted(split: Split, seed: int, way: str) -> Inspector:
 def _moves(n: int, way: str, seed: int) -> list[Move]:
     random = np.random.default_rng(seed)
     turns = random.uniform(-180, 180, n) if way == "turn" else np.zeros(n)
-    return [Move(float(x), float(y), float(turn)) for (x, y), turn in zip(random.uniform(-REACH, REACH, (n, 2)), turns)]
+    return [
+        Move(float(x), float(y), float(turn))
+        for (x, y), turn in zip(random.uniform(-REACH, REACH, (n, 2)), turns, strict=True)
+    ]
 
 
 def _judged(inspector: Inspector, samples: Sequence[Sample], moves: Sequence[Move] = ()) -> list[AnomalyResult]:

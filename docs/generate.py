@@ -69,55 +69,98 @@ def benchmark_table(results: Path = RESULTS / "six_sets") -> str:
 
 
 def robustness_table(results: Path = RESULTS / "six_sets") -> str:
-    """A line a method, a column a disturbance: image AUROC and false-alarm rate."""
-    from unmask.benchmark.results import JSON, mean, rows_of
-    from unmask.benchmark.robustness import DISTURBANCES
+    """A line a disturbance, those that are taught first, and a column a method: image AUROC and false-alarm rate."""
+    from unmask.benchmark.results import JSON, rows_of
     from unmask.benchmark.summary import ranked
 
     if not (results / JSON).exists():
         return NO_FIGURES
-    lines = []
-    for method, rows in ranked(rows_of(results)):
-        cells = [method]
-        for kind in DISTURBANCES:
-            found = _disturbed(rows, kind)
-            auroc, alarms = mean(found, "image_auroc"), mean(found, "false_alarm_rate")
-            cells.append("-" if auroc is None or alarms is None else f"{100 * auroc:.1f} / {100 * alarms:.0f}")
-        lines.append(cells)
-    return _table(["method", *DISTURBANCES], lines)
+    methods = dict(ranked(rows_of(results)))
+    return _disturbances(methods, {"image_auroc": ".1f", "false_alarm_rate": ".0f"})
 
 
-def _disturbed(rows: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """The rows with the figures of one disturbance in place of their own."""
-    return [{**row, **row["robustness"][kind]} for row in rows]
+def _disturbances(columns: Mapping[str, Sequence[Mapping[str, Any]]], figures: Mapping[str, str]) -> str:
+    """A line a disturbance, and the mean of each group, where all of its kinds were measured.
+
+    Args:
+        columns: title -> rows.
+        figures: name -> format of those that a cell shows, in %.
+    """
+    from unmask.benchmark.robustness import GROUPS, NONE
+
+    lines = [["none", *(_under(rows, [NONE], figures) for rows in columns.values())]]
+    for group, kinds in list(GROUPS.items())[1:]:
+        lines += [[f"{group}: {kind}", *(_under(rows, [kind], figures) for rows in columns.values())] for kind in kinds]
+        lines.append([f"**{group}: mean**", *(_under(rows, kinds, figures) for rows in columns.values())])
+    return _table(["disturbance", *columns], lines)
+
+
+def _under(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str], figures: Mapping[str, str]) -> str:
+    """Means of some figures under some kinds of disturbance."""
+    from unmask.benchmark.robustness import mean_under
+
+    means = [mean_under(rows, kinds, name) for name in figures]
+    shown = [f"{100 * one:{form}}" for one, form in zip(means, figures.values(), strict=True) if one is not None]
+    return " / ".join(shown) if len(shown) == len(means) else "-"
 
 
 def false_alarms_table(results: Path = RESULTS / "six_sets", method: str = "fuse fast") -> str:
-    """The false-alarm rate of the default in %: a line a data set, a column a disturbance."""
-    from unmask.benchmark.results import JSON, by_method, mean, rows_of
-    from unmask.benchmark.robustness import DISTURBANCES
+    """False alarms and recall of the default in %: a line a disturbance, a column a data set."""
+    from unmask.benchmark.results import JSON, by_method, rows_of
 
     if not (results / JSON).exists():
         return NO_FIGURES
     rows = by_method(rows_of(results))[method]
+    by_dataset = {
+        name: [row for row in rows if row["dataset"] == name] for name in sorted({r["dataset"] for r in rows})
+    }
+    return _disturbances(by_dataset, {"false_alarm_rate": ".0f", "recall": ".0f"})
+
+
+def kept_rate_table(results: Path = RESULTS / "kept_rate.json") -> str:
+    """Kept and promised false-alarm rates in % with few good images: a line a way to calibrate and a number of them."""
+    if not results.exists():
+        return NO_FIGURES
+    found = json.loads(results.read_text(encoding="utf-8"))
+    rows = found["rows"]
+    datasets = sorted({row["dataset"] for row in rows})
+    by_line = defaultdict(dict)
+    for row in rows:
+        by_line[row["calibration"], row["n"]][row["dataset"]] = row
     lines = []
-    for dataset in sorted({row["dataset"] for row in rows}):
-        mine = [row for row in rows if row["dataset"] == dataset]
-        rates = [mean(_disturbed(mine, kind), "false_alarm_rate") for kind in DISTURBANCES]
-        lines.append([dataset, *("-" if rate is None else f"{100 * rate:.0f}" for rate in rates)])
-    return _table([f"false alarms of {method}", *DISTURBANCES], lines)
+    for (way, n), mine in sorted(by_line.items()):
+        kept = [f"{100 * statistics.mean(mine[name]['kept']):.1f}" if name in mine else "-" for name in datasets]
+        promised = statistics.mean(row["promised"] for row in mine.values())
+        ratios = [_ratio(list(mine.values()), key) for key in ("kept", "kept_rest")]
+        lines.append([way, n, f"{100 * promised:.1f}", *kept, f"**{ratios[0]}**", ratios[1]])
+    head = ["calibrated", "good images in all", "promised", *datasets, "kept / promised", "the same of alike images"]
+    draws = " or ".join(map(str, sorted({len(row["kept"]) for row in rows})))
+    made = f"`{found['command']}` at commit {rows[0]['commit']} on {rows[0]['processor']}, {rows[0]['date']}"
+    return "\n".join([_table(head, lines), "", f"- {made}: {draws} draws of good images a line and data set."])
+
+
+def _ratio(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Kept rate over promised rate: the mean over data sets of the mean over draws, and the deviation of one draw."""
+    each = [[one / row["promised"] for one in row[key]] for row in rows if row[key]]
+    if not each:
+        return "-"
+    spread = f" ± {statistics.mean(map(statistics.pstdev, each)):.2f}" if min(map(len, each)) > 1 else ""
+    return f"{statistics.mean(map(statistics.mean, each)):.2f}{spread}"
 
 
 def fragility_sentence(results: Path = RESULTS / "six_sets", method: str = "fuse fast") -> str:
     """How far the default's false alarms rise when the pictures change, in one sentence of the README."""
-    from unmask.benchmark.results import JSON, by_method, mean, rows_of
+    from unmask.benchmark.results import JSON, by_method, rows_of
+    from unmask.benchmark.robustness import mean_under
 
     if not (results / JSON).exists():
         return NO_FIGURES
     rows = by_method(rows_of(results))[method]
-    disturbed = {kind: _disturbed(rows, kind) for kind in rows[0]["robustness"]}
-    alarms = {kind: f"{100 * (mean(some, 'false_alarm_rate') or 0.0):.0f} %" for kind, some in disturbed.items()}
-    auroc = 100 * (mean(disturbed["blur"], "image_auroc") or 0.0)
+    alarms = {
+        kind: f"{100 * (mean_under(rows, [kind], 'false_alarm_rate') or 0.0):.0f} %"
+        for kind in ("none", "blur", "brightness", "shift")
+    }
+    auroc = 100 * (mean_under(rows, ["blur"], "image_auroc") or 0.0)
     return (
         "- **How easily it breaks is measured.** A slight blur takes the default's false alarms from "
         f"{alarms['none']} to {alarms['blur']}\n  (mean of six sets), a shift of the camera by 3 % to "
@@ -326,6 +369,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/evaluation.md", "pixel_metrics"): pixel_metrics_table,
     ("docs/evaluation.md", "robustness"): robustness_table,
     ("docs/evaluation.md", "false_alarms"): false_alarms_table,
+    ("docs/evaluation.md", "kept_rate"): kept_rate_table,
     ("docs/evaluation.md", "scaling"): scaling_table,
     ("README.md", "commands"): commands_table,
     ("README.md", "fragility"): fragility_sentence,

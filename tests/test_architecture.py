@@ -33,13 +33,14 @@ ROOMS = (
 TORCH_ROOMS = ("training", "features", "detectors")
 TORCH_FILES = {
     "inspection.fitting": "fits",
+    "inspection.crossing": "fits several times, to calibrate",
     "inspection.training_images": "gives a fit its images",
     "inspection.torch_backend": "runs what was fitted",
     "inspection.graphs": "writes a detector's graph",
     "benchmark.cost": "counts torch's threads",
     "benchmark.anomalib_worker": "runs other people's torch models in a process of its own",
 }
-MOST_ENTRIES, MOST_LINES, MOST_LINES_OF_FUNCTION = 16, 300, 50
+MOST_ENTRIES, MOST_LINES, MOST_LINES_OF_BODY = 16, 300, 35
 
 LABEL_NAMES = {"Sample", "anomalous", "read_mask", "read_masks", "has_masks"}
 LABEL_ATTRIBUTES = {"masks", "saturation", "test"}
@@ -130,12 +131,18 @@ def test_the_house_is_small() -> None:
     assert len(entries) <= MOST_ENTRIES, entries
     assert {name: n for name, text in MODULES.items() if (n := text.count("\n")) > MOST_LINES} == {}
     functions = {
-        f"{name}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        f"{name}.{node.name}": lines_of_body(node)
         for name, text in MODULES.items()
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef)
     }
-    assert {name: n for name, n in functions.items() if n > MOST_LINES_OF_FUNCTION} == {}
+    assert {name: n for name, n in functions.items() if n > MOST_LINES_OF_BODY} == {}
+
+
+def lines_of_body(function: ast.FunctionDef) -> int:
+    """Without signature and docstring: an argument that is explained makes no function harder to hold in the head."""
+    begins = function.body[1 if ast.get_docstring(function) else 0 :]
+    return (function.end_lineno or 0) - begins[0].lineno + 1 if begins else 0
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) not in LABEL_ROOMS])

@@ -1,6 +1,7 @@
 """`unmask bench`: what a row holds, what is written, resumed and printed, and that commands are measured alike."""
 
 import json
+import runpy
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 from scipy.stats import rankdata
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -32,7 +33,7 @@ from unmask.benchmark import (
 from unmask.benchmark.comparison import compare
 from unmask.benchmark.job import Job
 from unmask.benchmark.methods import Method, methods_of
-from unmask.benchmark.page import write_page
+from unmask.benchmark.page import _robustness, write_page
 from unmask.benchmark.places import here, on_ray
 from unmask.benchmark.results import mean, rows_of, spread
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
@@ -43,6 +44,7 @@ from unmask.cli.app import main
 from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.errors import DatasetError, DependencyError, ForeignError, SettingError
+from unmask.imaging import disturbances
 from unmask.training.trainer import OBSERVATIONS, Training
 from unmask.types import Sample
 
@@ -80,7 +82,8 @@ def command(tmp_path: Path) -> Any:
 
 def job(dataset: Path, method: Method | None = None, **changes: Any) -> Job:
     method = method or Method("fre", "fast", FRE)
-    return Job(method.detector, method.preset, dict(method.settings), str(dataset), 0)._replace(**changes)
+    made = Job(method.detector, method.preset, dict(method.settings), str(dataset), 0)
+    return made._replace(**{**method.fit_options(), **changes})
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
@@ -110,23 +113,137 @@ def test_a_wrong_method_is_refused_before_anything_runs(texts: list[str], settin
         methods_of(texts, settings=settings)
 
 
+def test_options_of_fits_are_part_of_a_method_where_they_are_not_the_default() -> None:
+    def names(tolerate: str | None, calibrate: str | None = None) -> list[str]:
+        return [str(one) for one in methods_of(["fre,ssm@light"], tolerate=tolerate, calibrate=calibrate)]
+
+    assert names(None) == names("mild") == ["fre fast", "ssm light"]
+    assert names("none") == ["fre fast tolerate=none", "ssm light tolerate=none"]
+    assert names("blur, shift=6%", "split")[0] == "fre fast tolerate=blur,shift=6% calibrate=split"
+    assert methods_of(["fre"], tolerate="none", calibrate="split")[0].fit_options() == {
+        "tolerate": "none",
+        "calibrate": "split",
+    }
+    assert methods_of(["fre"])[0].fit_options() == {}
+
+
+@pytest.mark.parametrize(
+    ("tolerate", "calibrate", "words"),
+    [
+        ("gentle", None, "--tolerate gentle: 'gentle' is unknown; give mild, none, strong, or some of blur, jpeg"),
+        ("blur,gamma", None, "'gamma' is unknown"),
+        ("none,blur", None, "'none' is unknown"),
+        ("", None, "'' is unknown"),
+        (None, "both", "--calibrate both is unknown; give cross or split"),
+    ],
+)
+def test_unknown_options_of_fits_are_refused(tolerate: str | None, calibrate: str | None, words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        methods_of(["fre"], tolerate=tolerate, calibrate=calibrate)
+
+
+def test_programs_of_other_people_take_no_options_of_fits(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="--tolerate came with command:a"):
+        methods_of(["fre", "command:a"], tolerate="none")
+    with pytest.raises(SettingError, match="--calibrate came with anomalib:Padim"):
+        bench(SETS, [Method("anomalib:Padim", "", {}, calibrate="split")], range(1), tmp_path / "r", place=Made())
+
+
+def test_a_fit_gets_the_options_that_are_given_and_no_others(weave: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+
+    def fit(*_: Any, **options: Any) -> None:
+        given.append(options)
+        raise SettingError("seen enough")
+
+    monkeypatch.setattr("unmask.benchmark.row.Inspector.fit", fit)
+    for method in (
+        Method("fre", "fast", FRE),
+        Method("fre", "fast", FRE, "none"),
+        Method("fre", "fast", FRE, "", "split"),
+    ):
+        with pytest.raises(SettingError, match="seen enough"):
+            measure(job(weave, method))
+    plain = set(given[0])
+    assert [{name: value for name, value in one.items() if name not in plain} for one in given] == [
+        {},
+        {"tolerate": "none"},
+        {"calibrate": "split"},
+    ]
+
+
 # --- disturbances -----------------------------------------------------------------------------------------------------
 
 
-def test_disturbances_are_mild_keep_the_size_and_do_what_they_say(tmp_path: Path) -> None:
+@pytest.fixture
+def image(tmp_path: Path) -> np.ndarray:
+    """A soft pattern in colour, (300, 400, 3); the file is a.png."""
     random = np.random.default_rng(0)
     small = Image.fromarray(random.integers(60, 180, (60, 80, 3), np.uint8))
-    image = np.asarray(small.resize((400, 300), Image.Resampling.BICUBIC))
-    Image.fromarray(image).save(tmp_path / "a.png")
+    array = np.asarray(small.resize((400, 300), Image.Resampling.BICUBIC))
+    Image.fromarray(array).save(tmp_path / "a.png")
+    return array
+
+
+def test_disturbances_are_mild_keep_the_size_and_do_what_they_say(image: np.ndarray, tmp_path: Path) -> None:
     found = {kind: Disturbed(tmp_path / "a.png", kind).picture().astype(float) for kind in DISTURBANCES}
     assert {one.shape for one in found.values()} == {image.shape}
     assert (found["none"] == image).all()
     assert (found["shift"][9:, 12:] == image[:-9, :-12]).all(), "3 % of 300 down and of 400 to the right"
-    assert found["brightness"].mean() == pytest.approx(1.15 * image.mean(), rel=0.01)
-    for kind in ("blur", "jpeg", "rotation"):
-        assert 0 < abs(found[kind] - image).mean() < 30, kind
-    assert found["blur"].std() < image.std()
-    assert abs(found["rotation"] - image)[147:153, 197:203].mean() < 6, "the middle stays where it is"
+    for kind, factor in (("brightness", 1.15), ("darker", 0.85)):
+        assert found[kind].mean() == pytest.approx(factor * image.mean(), rel=0.01)
+    for kind in (*robustness.TAUGHT, *robustness.UNTAUGHT):
+        assert 0 < abs(found[kind] - image).mean() < 35, kind
+    for kind in ("blur", "motion", "resampled"):
+        assert found[kind].std() < image.std(), kind
+    for kind in ("rotation", "zoom", "vignetting"):
+        assert abs(found[kind] - image)[147:153, 197:203].mean() < 6, f"{kind}: the middle stays as it is"
+    assert (found["noise"] - image).std() == pytest.approx(2.55, rel=0.05)
+    assert (found["color"] / image).mean((0, 1)) == pytest.approx([1.04, 1, 0.96], abs=0.005)
+    assert (found["salt"] != image).any(2).mean() == pytest.approx(0.001, rel=0.3)
+    assert (found["chromatic"][..., 1] == image[..., 1]).all()
+    assert found["gamma"].mean() < image.mean()
+
+
+def test_the_five_kinds_of_older_rows_are_as_they_were(image: np.ndarray, tmp_path: Path) -> None:
+    """Drawn by Pillow, as they were before; the middle alone, for the edges were mirrored about another line."""
+    picture = Image.fromarray(image)
+    picture.save(tmp_path / "q.jpg", quality=75)
+    before = {
+        "blur": picture.filter(ImageFilter.GaussianBlur(0.004 * 300)),
+        "brightness": np.minimum(np.round(image * 1.15), 255),
+        "jpeg": Image.open(tmp_path / "q.jpg"),
+        "rotation": picture.rotate(3, Image.Resampling.BILINEAR),
+        "shift": np.pad(image, ((9, 0), (12, 0), (0, 0)), "reflect"),
+    }
+    for kind, older in before.items():
+        now = Disturbed(tmp_path / "a.png", kind).picture().astype(float)
+        difference = abs(now - np.asarray(older, float)[:300, :400])[30:270, 30:370]
+        assert difference.mean() < 2, kind
+
+
+def test_a_disturbance_is_the_same_each_time_and_kinds_of_two_groups_are_apart(
+    image: np.ndarray, tmp_path: Path
+) -> None:
+    Image.fromarray(image).save(tmp_path / "b.png")
+    first, again, other = (Disturbed(tmp_path / name, "noise").picture() for name in ("a.png", "a.png", "b.png"))
+    assert (first == again).all()
+    assert (first != other).any(), "each image has noise of its own"
+    assert not set(robustness.TAUGHT) & set(robustness.UNTAUGHT)
+    names = {"brightness": "light", "darker": "light", "gradient": "light", "rotation": "turn"}
+    assert {names.get(kind, kind) for kind in robustness.TAUGHT} == set(disturbances.TAUGHT)
+    assert set(disturbances.TAUGHT).isdisjoint(robustness.UNTAUGHT)
+
+
+def test_grey_images_show_no_kind_of_colour(image: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(image).convert("L").save(tmp_path / "grey.png")
+    grey, coloured = (Sample(tmp_path / name, False, "good") for name in ("grey.png", "a.png"))
+    assert set(DISTURBANCES) - set(robustness.by_kind([grey, grey])) == {"color", "chromatic"}
+    mixed = robustness.by_kind([grey, coloured])
+    assert (mixed["color"], mixed["chromatic"], mixed["gamma"]) == ([coloured], [coloured], [grey, coloured])
+    for kind in robustness.by_kind([grey]):
+        shown = Disturbed(tmp_path / "grey.png", kind).picture()
+        assert (shown == shown[..., :1]).all(), f"{kind} of a grey image is grey"
 
 
 def test_as_many_good_images_as_defects_are_disturbed() -> None:
@@ -184,7 +301,8 @@ def test_a_row_holds_what_the_protocol_asks_for(weave: Path) -> None:
         *("image_auroc", "image_auroc_interval", "pixel_auroc", "aupro", "f1_max", "threshold", "recall_by_kind"),
         *("false_alarm_rate", "promised_false_alarm_rate", "recall", "precision", "robustness", "leaks"),
     } <= set(row)
-    assert set(row["robustness"]) == set(DISTURBANCES)
+    assert list(row["robustness"]) == list(DISTURBANCES)
+    assert (row["tolerate"], row["calibrate"]) == ("", "")
     assert row["robustness"]["none"]["image_auroc"] == row["image_auroc"], "all six test images are disturbed"
     assert json.loads(json.dumps(row))["robustness"] == row["robustness"], "plain values"
     labels = [sample.anomalous for sample in load(weave, seed=0).test]
@@ -383,6 +501,32 @@ def test_rows_are_kept_resumed_and_tried_again(tmp_path: Path) -> None:
     assert len(more.jobs) == 1
 
 
+def test_other_options_of_fits_are_rows_of_their_own_in_one_folder(tmp_path: Path) -> None:
+    def measured(tolerate: str | None) -> list[Job]:
+        place = Made()
+        found = bench(SETS, methods_of(["fre"], tolerate=tolerate), range(1), tmp_path / "r", resume=True, place=place)
+        assert len({(str(one.method), one.dataset) for one in place.jobs}) == len(place.jobs)
+        assert len(found) == len(rows_of(tmp_path / "r"))
+        return place.jobs
+
+    assert [one.tolerate for one in measured(None)] == ["", "", ""]
+    assert [one.tolerate for one in measured("none")] == ["none", "none", "none"]
+    assert measured("mild") == measured(None) == measured("none") == [], "all are there"
+    rows = rows_of(tmp_path / "r")
+    assert [name for name, _ in summary.ranked(rows)] == ["fre fast", "fre fast tolerate=none"]
+    assert len({running.predictions_name(row) for row in rows}) == 6
+    assert "fre fast tolerate=none" in write_page(tmp_path / "r", rows).read_text()
+
+
+def test_rows_that_do_not_say_what_they_tolerate_are_measured_again(tmp_path: Path) -> None:
+    rows = bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", place=Made())
+    older = [{name: value for name, value in row.items() if name != "tolerate"} for row in rows[:1]]
+    (tmp_path / "r" / "results.json").write_text(json.dumps({"rows": [*older, *rows[1:]]}))
+    place = Made()
+    bench(SETS, methods_of(["fre"]), range(1), tmp_path / "r", resume=True, place=place)
+    assert [Path(one.dataset).name for one in place.jobs] == [rows[0]["dataset"]]
+
+
 def test_a_second_benchmark_does_not_write_into_the_same_folder(tmp_path: Path) -> None:
     class Twice(Made):
         """In the midst of a benchmark another is started."""
@@ -528,6 +672,9 @@ def test_the_summary_ranks_compares_and_tells_failures(rows: list[dict[str, Any]
     assert sum("no difference that these data sets can show" in line for line in told) == 3
     assert sum(line.startswith("FAILED") and line.endswith("it broke") for line in told) == 3
     assert not any("claim" in line for line in told)
+    under = "under kinds of disturbance that are"
+    shown = f"25.0 / 100.0 undisturbed, 25.0 / 100.0 {under} taught, 25.0 / 100.0 {under} not taught"
+    assert f"fre fast: false alarms / recall {shown}" in told
     leaky = list(summary.lines(rows, show_leaks=True))
     assert "fre fast: a threshold chosen on the test images would claim F1 90.0; ours has 80.0" in leaky
     assert any("best test score would claim image AUROC 99.00" in line for line in leaky)
@@ -585,7 +732,10 @@ def test_the_page_says_it_all_and_asks_nobody(rows: list[dict[str, Any]], tmp_pa
     for words in (
         "fre fast",
         "kind: hole",
-        "Mildly disturbed images",
+        "Mildly disturbed images: image AUROC",
+        "Mildly disturbed images: false alarms",
+        "Mildly disturbed images: recall",
+        "not taught",
         "What it costs",
         "it broke",
         "would claim",
@@ -594,6 +744,61 @@ def test_the_page_says_it_all_and_asks_nobody(rows: list[dict[str, Any]], tmp_pa
         assert words in page, words
     assert "http" not in page.replace('http-equiv="Content', "")
     assert "data:image" not in page, "the data sets are not there"
+
+
+def test_older_rows_show_what_they_lack_and_groups_are_apart(rows: list[dict[str, Any]]) -> None:
+    older = ("none", "blur", "brightness", "jpeg", "rotation", "shift")
+    for row in rows:
+        if row["detector"] == "fre":
+            row["robustness"] = {kind: row["robustness"][kind] for kind in older}
+    table = _robustness(summary.ranked(rows), "recall", "recall")
+    assert table.head == ["kind", "group", "fre fast", "protoad fast", "ssm fast"]
+    found = {kind.text: (group.text, fre.text, other.text) for kind, group, fre, other, _ in table.lines}
+    assert found["none"] == ("undisturbed", "100.0", "100.0")
+    assert found["blur"] == ("taught", "100.0", "100.0")
+    assert found["zoom"] == ("taught", "-", "100.0")
+    assert found["gamma"] == ("not taught", "-", "100.0")
+    assert [line[1].text for line in table.lines if line[0].text == "mean of all"] == ["taught", "not taught"]
+
+
+def test_docs_give_means_of_whole_groups_alone(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    generate = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "generate.py"))
+    for row in rows:
+        for number, kind in enumerate(row.get("robustness", ())):
+            row["robustness"][kind] = {**row["robustness"][kind], "false_alarm_rate": number / 100}
+        if row["detector"] == "fre":
+            row["robustness"] = {kind: row["robustness"][kind] for kind in ("none", "blur", "shift")}
+        elif row["detector"] == "protoad":  # a data set without colour
+            row["robustness"].pop("color")
+    (tmp_path / "results.json").write_text(json.dumps({"rows": rows}))
+    lines = [line.strip("| ").split(" | ") for line in generate["robustness_table"](tmp_path).splitlines()]
+    assert lines[0] == ["disturbance", "fre fast", "protoad fast", "ssm fast"]
+    found = {first: more for first, *more in lines[2:]}
+    assert found["taught: blur"] == ["50.0 / 1"] * 3
+    assert found["taught: zoom"] == ["-", "50.0 / 11", "50.0 / 11"]
+    assert found["taught: color"] == ["-", "-", "50.0 / 10"]
+    assert found["**taught: mean**"] == ["-", "50.0 / 6", "50.0 / 6"]
+    assert found["**not taught: mean**"] == ["-", "50.0 / 14", "50.0 / 14"]
+    assert list(found)[1:13] == [*(f"taught: {kind}" for kind in robustness.TAUGHT), "**taught: mean**"]
+    text = generate["false_alarms_table"](tmp_path, "fre fast")
+    assert "| taught: shift | 5 / 100 | 5 / 100 | 5 / 100 |" in text
+
+
+def test_docs_divide_kept_by_promised_rates(tmp_path: Path) -> None:
+    generate = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "generate.py"))
+    plain = {"n": 20, "commit": "abc", "processor": "P", "date": "2026-01-01"}
+    split = {**plain, "calibration": "split", "promised": 0.2}
+    cross = {**plain, "calibration": "cross", "promised": 0.05}
+    rows = [
+        {**split, "dataset": "a", "kept": [0.1, 0.3], "kept_rest": []},
+        {**cross, "dataset": "a", "kept": [0.05, 0.05], "kept_rest": []},
+        {**cross, "dataset": "b", "kept": [0.0, 0.1], "kept_rest": [0.1, 0.1]},
+    ]
+    (tmp_path / "kept.json").write_text(json.dumps({"command": "it", "rows": rows}))
+    text = generate["kept_rate_table"](tmp_path / "kept.json")
+    assert "| cross | 20 | 5.0 | 5.0 | 5.0 | **1.00 ± 0.50** | 2.00 ± 0.00 |" in text
+    assert "| split | 20 | 20.0 | 20.0 | - | **1.00 ± 0.50** | - |" in text
+    assert "2 draws of good images" in text
 
 
 @pytest.mark.parametrize("wanted", ["fre", "fre,nothing", "fre,fre", "fre,ssm,protoad"])

@@ -1,12 +1,18 @@
 """The scripts in benchmarks/ run on the detectors as they are: tiny ones, so that a renamed part is noticed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import Tensor
 
-from tiny import FEATURES, PIXELS, SSM_FEATURES, SSM_PIXELS, write_dataset
+from tiny import FEATURES, PIXELS, SIZE, SSM_FEATURES, SSM_PIXELS, write_dataset
 from unmask.datasets import load
+from unmask.detectors import build, find
 from unmask.detectors.isstad import ISSTAD
+from unmask.features.maps import CachedImages, CachedMaps
+from unmask.training.trainer import Training
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks"
 
@@ -46,6 +52,74 @@ def test_steps_on_cached_features_are_timed(settings: dict[str, object], weave: 
     found = feature_cache.measure(ISSTAD(**settings), load(weave).normals, steps=1)
     assert found["encoded_again_s"] >= 0
     assert set(found) == {"kept_s", "encoded_again_s", "ratio"}
+
+
+def test_a_draw_is_calibrated_in_two_ways_on_maps_that_were_made_once(weave: Path) -> None:
+    import kept_rate
+
+    detector = build(find("fuse"), "fast", {"backbone": "tiny", "image_size": SIZE})
+    good = kept_rate.encoded(detector, weave)
+    assert (good.n_pool, len(good.images)) == (12, 15), "all good images, those of the test part last"
+    split, cross = kept_rate.drawn(detector, good, 10, 0)
+    assert [(row["calibration"], row["n_scores"], row["promised"]) for row in (split, cross)] == [
+        ("split", 2, 0.334),
+        ("cross", 10, 0.091),
+    ]
+    for row in (split, cross):
+        assert row["n_good"] == 10
+        assert all(0 <= rate <= 1 for rate in (*row["kept"], *row["kept_rest"]))
+        assert len(row["kept"]) == len(row["kept_rest"]) == 1
+    assert kept_rate.drawn(detector, good, 10, 0) == [split, cross], "a seed draws the same"
+    files = good.images.images
+    scores = detector.predict(torch.stack([files[i] for i in (3, 14)])).scores
+    assert kept_rate.scores_of(detector, good.images.cached.subset(torch.tensor([3, 14]))) == pytest.approx(
+        scores.numpy(), abs=2e-2
+    ), "as through the network, but for half precision"
+    joined = kept_rate._joined(split, {**split, "kept": [0.5]})
+    assert joined["kept"] == [*split["kept"], 0.5]
+
+
+class Rows(CachedMaps):
+    """Numbers of images in place of their maps."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+
+    def subset(self, rows: Tensor) -> "Rows":
+        return Rows(self.rows[rows])
+
+    def maps_of(self, rows: Tensor) -> list[Tensor]:
+        return [self.rows[rows]]
+
+
+class Rote:
+    """Knows what it has learned: such images score 10, test images (from 30 on) 5, and other good images 1."""
+
+    def __init__(self) -> None:
+        self.maps = SimpleNamespace(forward=None)
+        self.learned: list[list[int]] = []
+
+    def fit(self, images: CachedImages, training: Training) -> None:
+        self.learned.append(images.cached.rows.tolist())
+
+    def predict(self, images: Tensor) -> SimpleNamespace:
+        (rows,) = self.maps.forward(images)
+        seen = [10.0 if row in self.learned[-1] else 5.0 if row >= 30 else 1.0 for row in rows.tolist()]
+        return SimpleNamespace(scores=torch.tensor(seen))
+
+
+def test_no_image_is_scored_by_a_fit_that_has_learned_it() -> None:
+    import kept_rate
+
+    detector = Rote()
+    good = kept_rate.Good(kept_rate.Encoded([], Rows(torch.arange(40))), 30)
+    rows = kept_rate.drawn(detector, good, 20, 3)
+    assert [row["kept"] for row in rows] == [[1.0], [1.0]], "the threshold is that of images that were not learned"
+    assert [row["kept_rest"] for row in rows] == [[0.0], [0.0]], "other good images are none that were drawn"
+    assert [len(one) for one in detector.learned] == [16] * 5 + [20]
+    aside = [set(detector.learned[-1]) - set(one) for one in detector.learned[:-1]]
+    assert set.union(*aside) == set(detector.learned[-1]), "each is in one fold"
+    assert max(detector.learned[-1]) < 30, "no test image is learned from"
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)

@@ -53,7 +53,8 @@ def test_fit_says_what_it_did(run: Run, weave: Path, tmp_path: Path) -> None:
     said = run("fit", weave, "--output", path, *QUICK, "--seed", 3, "--max-minutes", 5)
     assert said.code == 0
     assert said.out == "", "results go to the file"
-    assert "good images to learn from" in said.err
+    assert "24 good images, 6 to test on" in said.err
+    assert "False alarms to expect: as it is" in said.err
     assert f"Wrote {path}" in said.err
     assert "30.0% of good images" in said.err
     assert list(path.parent.iterdir()) == [path], "no checkpoint is left over"
@@ -324,7 +325,15 @@ def test_a_process_of_its_own_says_only_what_it_should(weave: Path, tmp_path: Pa
     done = run_python("-m", "unmask", "fit", weave, "-o", tmp_path / "a.unmask", *TINY, "--device", "cpu")
     assert done.returncode == 0
     lines = [line for line in done.stderr.splitlines() if "━" not in line]
-    starts = ("weave: MVTec AD", "Saw 33", "Note: a false-alarm rate", "Wrote", "Images that score", "Judge images")
+    starts = (
+        "weave: MVTec AD",
+        "Saw 33",
+        "Note: a false-alarm rate",
+        "Wrote",
+        "Images that score",
+        "False",
+        "Judge images",
+    )
     assert [line[:20] for line in lines if not line.startswith(starts)] == []
     assert len(lines) == len(starts)
 

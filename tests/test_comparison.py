@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unmask.benchmark.comparison import compare, holm, lost
+from unmask.benchmark.comparison import compare, holm, lost, within
 from unmask.benchmark.results import rows_of
 from unmask.cli.app import main
 from unmask.errors import DatasetError
@@ -137,6 +137,29 @@ def test_what_failed_is_lost_and_fails(tmp_path: Path, monkeypatch: pytest.Monke
             main()
         assert (caught.value.code or 0) == code
         assert "LOST: fre fast on set 0, seed 0: no memory" in capsys.readouterr().out
+
+
+def test_methods_of_one_run_are_compared_with_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [*run(0, 0, image_ap=0.9), *run(0.01, 0, tolerate="none", image_ap=0.9)]
+    gained, same = within(both)
+    assert gained.methods == same.methods == ("fre fast", "fre fast tolerate=none")
+    assert (gained.metric, same.metric) == ("image_auroc", "image_ap")
+    assert gained.p == pytest.approx(2 * compare(run(0, 0), run(0.01, 0))[0].p), "two figures are compared"
+    with pytest.raises(DatasetError, match="no two methods"):
+        within(run(0, 0))
+    (tmp_path / "a").write_text(json.dumps({"rows": both}))
+    for flags, code, words in (
+        ([], 0, "fre fast tolerate=none against fre fast: image AUROC +1.35"),
+        (["--fail-on-regression"], 2, "give a second one"),
+    ):
+        monkeypatch.setattr("sys.argv", ["unmask", "compare", str(tmp_path / "a"), *flags])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert (caught.value.code or 0) == code
+        printed = capsys.readouterr()
+        assert words in printed.out + printed.err
 
 
 def test_a_method_whose_rival_failed_is_not_taken_for_another() -> None:

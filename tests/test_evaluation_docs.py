@@ -30,11 +30,11 @@ def row(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         return measure(Job("fre", "fast", {**FRE, "levels": "2,3"}, str(dataset), 0))[0]
 
 
-def names_in(title: str) -> list[str]:
-    """The names in the first column of the table under such a head."""
+def names_in(title: str, column: int = 1) -> list[str]:
+    """The names in a column, counted from 1, of the table under such a head."""
     text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     table = text.partition(title)[2].partition("\n\n")[0]
-    return [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[1])]
+    return [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[column])]
 
 
 def test_every_figure_and_column_that_is_named_exists(row: dict[str, Any]) -> None:
@@ -57,19 +57,37 @@ def test_formats_and_files_are_those_of_the_code() -> None:
 
 
 def test_disturbances_are_as_large_as_it_says() -> None:
-    sigma, gain, quality, degrees, shift = (
-        f"{100 * robustness.SIGMA:g}",
-        f"{100 * robustness.GAIN - 100:.0f}",
-        robustness.QUALITY,
-        f"{robustness.DEGREES:g}",
-        f"{100 * robustness.SHIFT:g}",
-    )
-    said = (
-        f"Up to {robustness.MOST} test images, half of them good, are judged again by the same model at the same "
-        f"threshold: blurred (a gaussian of {sigma} % of the shorter side), {gain} % brighter, as a JPEG of quality "
-        f"{quality}, turned by {degrees} degrees, shifted by {shift} %."
-    )
-    assert said in TEXT
+    assert f"Up to {robustness.MOST} test images, half of them good, are judged again" in TEXT
+    red, green, blue = robustness.TINT
+    said = {
+        ("blur",): f"a gaussian of {100 * robustness.SIGMA:g} % of the shorter side",
+        (
+            "brightness",
+            "darker",
+        ): f"{100 * robustness.GAIN - 100:.0f} % brighter, {100 - 100 * robustness.DARKER:.0f} %",
+        ("jpeg",): f"stored as a JPEG of quality {robustness.QUALITY}",
+        ("rotation", "shift", "zoom"): (
+            f"turned by {robustness.DEGREES:g} degrees; shifted by {100 * robustness.SHIFT:g} % to the right and down; "
+            f"enlarged by {100 * robustness.ZOOM - 100:.0f} %"
+        ),
+        ("noise",): f"noise of {100 * robustness.NOISE:g} % of the range",
+        ("motion",): f"smeared along a line of {100 * robustness.MOTION:g} % of the shorter side",
+        ("gradient",): f"{100 * robustness.GRADIENT:g} % brighter at one side",
+        ("color",): f"red {100 * red - 100:.0f} % brighter, blue {100 - 100 * blue:.0f} % darker",
+        ("gamma",): f"each value to the power of {robustness.GAMMA:g}",
+        ("vignetting",): f"{100 * robustness.VIGNETTING:g} % darker in the corners",
+        ("chromatic",): f"red and blue {100 * robustness.CHROMATIC:g} % of the width apart",
+        ("resampled",): "reduced to half of the resolution",
+        ("salt",): f"{100 * robustness.SALT:g} % of the pixels black or white",
+    }
+    assert (green, robustness.REDUCTION) == (1, 2)
+    assert [kind for kinds in said for kind in kinds] == names_in("| group | kind | what is done |", column=2)
+    assert {kind for kinds in said for kind in kinds} == set(robustness.DISTURBANCES) - {"none"}
+    for kinds, words in said.items():
+        assert f"{', '.join(f'`{kind}`' for kind in kinds)} | {words}" in TEXT, kinds
+    taught, _, untaught = TEXT.partition("| group | kind | what is done |")[2].partition("| not taught |")
+    assert all(f"`{kind}`" in taught for kind in robustness.TAUGHT)
+    assert all(f"`{kind}`" in untaught for kind in robustness.UNTAUGHT)
 
 
 def test_counts_are_those_of_the_code() -> None:

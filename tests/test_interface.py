@@ -32,6 +32,8 @@ from unmask.errors import CalibrationError, DatasetError, ImageError, ModelFileE
 from unmask.imaging import tiling
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling, split
+from unmask.imaging.tolerance import Tolerance
+from unmask.inspection.copies import Copies
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.scoring import Reading
 from unmask.inspection.training_images import TrainingImages, check_images
@@ -96,12 +98,21 @@ def test_fit_takes_images_in_every_form(form: str, paths: list[Path], inspector:
 
 
 def test_fit_takes_a_folder_and_a_data_set(paths: list[Path]) -> None:
-    folder = unmask.fit(paths[0].parent, **QUICK)
+    folder = unmask.fit(paths[0].parent, calibrate="split", **QUICK)
     split = unmask.load_dataset(paths[0].parent)
-    assert folder.facts["n_held_out"] == len(split.held_out)
-    assert unmask.fit(split, **QUICK).calibration == folder.calibration
+    assert folder.facts["n_held_out"] == folder.calibration.n_held_out == len(split.held_out)
+    assert unmask.fit(split, calibrate="split", **QUICK).calibration == folder.calibration
     given = unmask.fit(split.normals, held_out=split.held_out, **QUICK)
     assert given.calibration == folder.calibration
+
+
+def test_by_default_every_image_is_learned_from_and_calibrates(paths: list[Path]) -> None:
+    folder = unmask.fit(paths[0].parent, **QUICK)
+    split = unmask.load_dataset(paths[0].parent)
+    assert folder.calibration.protocol == "cross"
+    assert folder.facts["n_normal"] == folder.calibration.n_held_out == len(paths)
+    assert folder.facts["n_held_out"] == 0
+    assert unmask.fit(split, **QUICK).calibration == folder.calibration
 
 
 @pytest.mark.parametrize(
@@ -179,7 +190,7 @@ def test_each_tile_that_is_learned_from_is_made_once(paths: list[Path], monkeypa
 
     settings = Tiling(16, tile=32, mask=region_of(str(paths[0]))["mask"])
     checked = check_images(paths[:2], Reading(settings), Training())
-    images = TrainingImages(paths[:2], range(2), Reading(settings), checked)
+    images = TrainingImages(paths[:2], range(2), Reading(settings), checked, Copies(Tolerance.parse("none"), False, 2))
     corners = settings.corners(*checked.sizes[0])
     expected = [list(split(Reading(settings).decode(path), settings)) for path in paths[:2]]
     monkeypatch.setattr(tiling, "resize", counted)
@@ -374,7 +385,7 @@ def test_a_folder_is_inspected_and_evaluated_by_its_path(
 def test_about_a_fifth_of_nameless_images_is_held_out(paths: list[Path]) -> None:
     grey = [np.asarray(Image.open(path))[..., channel] for path in paths for channel in range(3)]
     for images in (grey[0::3], grey[1::3], [one / 255 for one in grey[2::3]]):
-        assert unmask.fit(images, **QUICK).facts["n_held_out"] == 8
+        assert unmask.fit(images, calibrate="split", **QUICK).facts["n_held_out"] == 8
 
 
 # --- a detector of one's own ------------------------------------------------------------------------------------------

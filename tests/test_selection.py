@@ -190,7 +190,7 @@ FRE_METHOD = Method("fre", "fast", {**FRE, "levels": "2,3"})
 
 
 def job(dataset: Path) -> Job:
-    return Job(*FRE_METHOD, str(dataset), 0)
+    return Job(*FRE_METHOD[:3], str(dataset), 0)
 
 
 def test_a_row_leaves_them_out_of_all_figures(clean: Path, repeated: Path) -> None:

@@ -118,9 +118,37 @@ def compare_all(rows: Rows, metric: str = "image_auroc") -> list[Difference]:
     Returns:
         A difference for each pair that shares data sets and seeds with that metric, p-values corrected over all pairs.
     """
+    return _within(rows, [metric])
+
+
+def within(rows: Rows) -> list[Difference]:
+    """Compare every two methods of one run by every metric.
+
+    Args:
+        rows: as for `compare`.
+
+    Returns:
+        As of `compare_all`, p-values corrected over all pairs and metrics.
+
+    Raises:
+        DatasetError: no two methods share data sets and seeds.
+    """
+    found = _within(rows, list(METRICS))
+    if not found:
+        raise DatasetError("the run holds no two methods of the same data sets and seeds; give a second run")
+    return found
+
+
+def _within(rows: Rows, metrics: Sequence[str]) -> list[Difference]:
     methods = _by_method(rows)
-    shared = (((a, b), _differences(methods[a], methods[b], metric)) for a, b in combinations(methods, 2))
-    return _corrected([_difference(names, metric, by_dataset) for names, by_dataset in shared if by_dataset])
+    return _corrected(
+        [
+            _difference((a, b), metric, by_dataset)
+            for a, b in combinations(methods, 2)
+            for metric in metrics
+            if (by_dataset := _differences(methods[a], methods[b], metric))
+        ]
+    )
 
 
 def _corrected(found: Sequence[Difference]) -> list[Difference]:

@@ -31,7 +31,7 @@ from PIL import Image
 
 from unmask.benchmark.cost import PeakOf
 from unmask.benchmark.methods import ANOMALIB, COMMAND, Method, words_of
-from unmask.benchmark.robustness import Disturbed
+from unmask.benchmark.robustness import NONE, Disturbed
 from unmask.errors import DependencyError, ForeignError
 from unmask.imaging import images
 from unmask.inspection.calibration import Calibration, regions
@@ -80,7 +80,7 @@ class Maps:
 
     def calibrate(self, held_out: Sequence[Path], rate: float) -> Calibration:
         """From held-out normal images, as with our own detectors."""
-        whole = [Disturbed(path, "none") for path in held_out]
+        whole = [Disturbed(path, NONE) for path in held_out]
         return Calibration.from_normals(((self.scores[one], self._sized(one)) for one in whole), rate)
 
     def results(self, wanted: Iterable[Disturbed], calibration: Calibration) -> Iterator[AnomalyResult]:
@@ -123,7 +123,7 @@ def run(method: Method, normals: Sequence[Path], wanted: Sequence[Disturbed], se
     for one in (train, shown, maps):
         one.mkdir()
     for number, path in enumerate(normals):
-        _draw(Disturbed(path, "none"), train / f"{number:06d}.png")
+        _draw(Disturbed(path, NONE), train / f"{number:06d}.png")
     order = np.random.default_rng().permutation(len(wanted))  # of no seed: the command knows that, and could undo it
     names = {wanted[i]: f"{number:06d}" for number, i in enumerate(order)}
     for image, name in names.items():

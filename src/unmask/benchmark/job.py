@@ -20,6 +20,8 @@ class Job(NamedTuple):
         seed: of the split and of the method.
         show_leaks: score the test set during the training as well, to say what that would have claimed.
         recursive: whether images in folders inside the data set's own are used.
+        tolerate: see `Method`.
+        calibrate: likewise.
     """
 
     detector: str
@@ -29,8 +31,10 @@ class Job(NamedTuple):
     seed: int
     show_leaks: bool = False
     recursive: bool = True
+    tolerate: str = ""
+    calibrate: str = ""
 
     @property
     def method(self) -> Method:
         """What is measured."""
-        return Method(self.detector, self.preset, self.settings)
+        return Method(self.detector, self.preset, self.settings, self.tolerate, self.calibrate)

@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmask.errors import SettingError
+from unmask.imaging import disturbances
 
 if TYPE_CHECKING:
     from unmask.detectors import Detector
 
 ANOMALIB, COMMAND = "anomalib:", "command:"
+FIT_OPTIONS = ("tolerate", "calibrate")
+CALIBRATIONS = ("cross", "split")
+TOLERANCES = ("mild", "none", "strong")
+DEFAULT_TOLERANCE = "mild"
 
 
 class Method(NamedTuple):
@@ -27,11 +32,15 @@ class Method(NamedTuple):
             ("my_package.my_module:MyDetector"), "anomalib:Patchcore", or "command:python my.py".
         preset: of a `Detector`; empty for others.
         settings: that replace some of the preset's; empty for commands.
+        tolerate: what the fit is to tolerate, as `unmask fit --tolerate` takes it; empty = its default.
+        calibrate: how the fit calibrates, "cross" or "split"; empty = its default.
     """
 
     detector: str
     preset: str
     settings: Mapping[str, Any]
+    tolerate: str = ""
+    calibrate: str = ""
 
     @property
     def foreign(self) -> bool:
@@ -43,11 +52,21 @@ class Method(NamedTuple):
         """Whether it is a `Detector` that is not one of unmask's."""
         return ":" in self.detector and not self.foreign
 
+    def fit_options(self) -> dict[str, str]:
+        """The options of `Inspector.fit` that are not left at their defaults."""
+        return {name: value for name in FIT_OPTIONS if (value := getattr(self, name))}
+
     def __str__(self) -> str:
         return method_of(self._asdict())
 
 
-def methods_of(texts: Sequence[str], preset: str = "fast", settings: Mapping[str, str] | None = None) -> list[Method]:
+def methods_of(
+    texts: Sequence[str],
+    preset: str = "fast",
+    settings: Mapping[str, str] | None = None,
+    tolerate: str | None = None,
+    calibrate: str | None = None,
+) -> list[Method]:
     """Read the names that a user gives.
 
     Args:
@@ -55,9 +74,12 @@ def methods_of(texts: Sequence[str], preset: str = "fast", settings: Mapping[str
             an @ is a preset of that detector alone. A text that begins with "command:" is one method, commas and all.
         preset: of the detectors that name none.
         settings: of a single method.
+        tolerate: what the fits of all of them tolerate; None = their default.
+        calibrate: how they calibrate; likewise.
 
     Raises:
-        SettingError: a name, preset or setting is unknown, or settings came with several methods.
+        SettingError: a name, preset, setting or option is unknown, settings came with several methods, or an option of
+            fits with a method that is fitted by its own program.
     """
     names = [name for text in texts for name in ([text] if text.startswith(COMMAND) else text.split(","))]
     names = [name.strip() for name in names if name.strip()]
@@ -65,7 +87,8 @@ def methods_of(texts: Sequence[str], preset: str = "fast", settings: Mapping[str
         raise SettingError("no detector was named; give --detectors NAME,NAME, as `unmask detectors` lists them")
     if settings and len(names) > 1:
         raise SettingError(f"--set came with {len(names)} detectors; run one at a time with settings of its own")
-    return _unique(_method(name, preset, settings or {}) for name in names)
+    options = fit_options(tolerate, calibrate)
+    return _unique(_with_options(_method(name, preset, settings or {}), options) for name in names)
 
 
 def as_methods(given: Sequence[Method | str | type[Detector]]) -> list[Method]:
@@ -77,16 +100,38 @@ def as_methods(given: Sequence[Method | str | type[Detector]]) -> list[Method]:
     found: list[Method] = []
     for one in given:
         if isinstance(one, Method):
-            found.append(one)
+            found.append(_with_options(one, one.fit_options()))
         else:
             found += methods_of([one if isinstance(one, str) else _import_path(one)])
     return _unique(found)
 
 
 def method_of(row: Mapping[str, Any]) -> str:
-    """The detector, preset and changed settings of a row, in one name."""
+    """The detector, preset, changed settings and options of the fit of a row, in one name.
+
+    Rows of older versions hold no options of fits.
+    """
     changed = (f"{name}={value}" for name, value in row["settings"].items())
-    return " ".join(part for part in (row["detector"], row["preset"], *changed) if part)
+    options = (f"{name}={row[name]}" for name in FIT_OPTIONS if row.get(name))
+    return " ".join(part for part in (row["detector"], row["preset"], *changed, *options) if part)
+
+
+def fit_options(tolerate: str | None, calibrate: str | None) -> dict[str, str]:
+    """Options of a fit by name; those that are given as they are by default are left out.
+
+    Raises:
+        SettingError: a value is unknown.
+    """
+    if calibrate is not None and calibrate not in CALIBRATIONS:
+        raise SettingError(f"--calibrate {calibrate} is unknown; give {' or '.join(CALIBRATIONS)}")
+    wanted = [one.strip() for one in (DEFAULT_TOLERANCE if tolerate is None else tolerate).split(",")]
+    kinds = [one.partition("=")[0] for one in wanted]
+    unknown = [kind for kind in kinds if kind not in disturbances.TAUGHT]
+    if unknown and (kinds[1:] or wanted[0] not in TOLERANCES):
+        known = f"{', '.join(TOLERANCES)}, or some of {', '.join(disturbances.TAUGHT)}"
+        raise SettingError(f"--tolerate {tolerate}: {unknown[0]!r} is unknown; give {known}")
+    given = {"tolerate": "" if wanted == [DEFAULT_TOLERANCE] else ",".join(wanted), "calibrate": calibrate}
+    return {name: value for name, value in given.items() if value}
 
 
 def detector_class(name: str) -> type[Detector]:
@@ -159,6 +204,15 @@ def _method(name: str, preset: str, settings: Mapping[str, str]) -> Method:
     method = Method(detector, own or preset, dict(settings))
     make_detector(method)  # what is wrong with it is known before hours of work
     return method
+
+
+def _with_options(method: Method, options: Mapping[str, Any]) -> Method:
+    if options and method.foreign:
+        name = next(iter(options))
+        raise SettingError(
+            f"--{name} came with {method.detector}, which its own program fits; leave it out, or run it by itself"
+        )
+    return method._replace(**options)
 
 
 def _command(name: str) -> list[str]:

@@ -21,7 +21,18 @@ JSON, PARQUET = "results.json", "results.parquet"
 FORMAT, VERSION = "unmask-bench", 1
 """Of results.json; the version rises when a name or a meaning changes. Files without one are of version 1."""
 
-NAMES = ("detector", "preset", "dataset", "folder", "layout", "fingerprint", "contents", "failed")
+NAMES = (
+    "detector",
+    "preset",
+    "tolerate",
+    "calibrate",
+    "dataset",
+    "folder",
+    "layout",
+    "fingerprint",
+    "contents",
+    "failed",
+)
 COUNTS = ("seed", "n_normal", "n_heldout", "n_test", "n_left_out", "n_robustness")
 FIGURES = (
     *("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "spro", "f1_max", "threshold"),

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from unmask.benchmark.job import PREDICTIONS, ROW, Job
 from unmask.benchmark.methods import detector_class, make_detector
 from unmask.benchmark.processes import end_with_parent
 from unmask.benchmark.results import prints_of
-from unmask.benchmark.robustness import DISTURBANCES, Disturbed
+from unmask.benchmark.robustness import NONE, Disturbed
 from unmask.datasets import load
 from unmask.errors import UnmaskError
 from unmask.evaluation.dataset_metrics import DatasetMetrics
@@ -76,13 +76,15 @@ def measure(job: Job) -> tuple[dict[str, Any], Arrays]:
     split = selected.split
     metrics = DatasetMetrics(split.name, has_masks=split.has_masks)
     robust = robustness.chosen(split.test)
+    by_kind = robustness.by_kind(robust)
     observer = leaks.LeakObserver(split.test)
     with tempfile.TemporaryDirectory() as folder:
-        fitted = _fit(job, split, robust, observer, Path(folder))
+        fitted = _fit(job, split, by_kind, observer, Path(folder))
         tested = fitted.results(_whole([sample.path for sample in split.test]))
         arrays = _predictions(_counted(metrics, split.test, tested), fitted.calibration)
         disturbed = {
-            kind: list(fitted.results([Disturbed(sample.path, kind) for sample in robust])) for kind in DISTURBANCES
+            kind: robustness.figures(some, fitted.results([Disturbed(sample.path, kind) for sample in some]))
+            for kind, some in by_kind.items()
         }
     row = {
         **metrics.figures(job.detector, fitted.n_normal, fitted.calibration),
@@ -92,7 +94,7 @@ def measure(job: Job) -> tuple[dict[str, Any], Arrays]:
         **prints_of(whole),
         "files": accounting.counts(whole.seen, whole.skipped),
         **fitted.facts,
-        "robustness": robustness.figures(robust, disturbed),
+        "robustness": disturbed,
         "n_robustness": len(robust),
         "leaks": leaks.claims(metrics.scores, metrics.labels, fitted.calibration.threshold, observer.observations),
         **machine(),
@@ -100,11 +102,13 @@ def measure(job: Job) -> tuple[dict[str, Any], Arrays]:
     return row, {**arrays, "tested": np.array(selected.numbers)}
 
 
-def _fit(job: Job, split: Split, robust: Sequence[Sample], observer: leaks.LeakObserver, folder: Path) -> Fitted:
+def _fit(
+    job: Job, split: Split, by_kind: Mapping[str, Sequence[Sample]], observer: leaks.LeakObserver, folder: Path
+) -> Fitted:
     if not job.method.foreign:
         return _fit_detector(job, split, observer, folder)
     wanted = [*_whole(split.held_out), *_whole([sample.path for sample in split.test])]
-    wanted += [Disturbed(sample.path, kind) for kind in DISTURBANCES if kind != "none" for sample in robust]
+    wanted += [Disturbed(sample.path, kind) for kind, some in by_kind.items() if kind != NONE for sample in some]
     return _fit_command(job, split, list(dict.fromkeys(wanted)), folder)
 
 
@@ -112,7 +116,7 @@ def _fit_detector(job: Job, split: Split, observer: leaks.LeakObserver, folder: 
     """Fit a `Detector`, write its model file, and judge by what the file holds, as users do."""
     energy = Energy()
     training = Training(seed=job.seed, device="cpu", observer=observer) if job.show_leaks else Training(seed=job.seed)
-    inspector = Inspector.fit(split, detector=make_detector(job.method), training=training)
+    inspector = Inspector.fit(split, detector=make_detector(job.method), training=training, **job.method.fit_options())
     facts = {
         "params": inspector.detector.params(),
         "fit_seconds": round(inspector.facts["fit_seconds"] - observer.seconds, 1),
@@ -130,7 +134,7 @@ def _fit_detector(job: Job, split: Split, observer: leaks.LeakObserver, folder: 
     facts["peak_mb"] = peak_megabytes()
 
     def results(wanted: Sequence[Disturbed]) -> Iterator[AnomalyResult]:
-        return inspector.inspect_many(one.path if one.kind == "none" else one.picture() for one in wanted)
+        return inspector.inspect_many(one.path if one.kind == NONE else one.picture() for one in wanted)
 
     return Fitted(results, inspector.calibration, inspector.facts["n_normal"], facts)
 
@@ -157,7 +161,7 @@ def _fit_command(job: Job, split: Split, wanted: list[Disturbed], folder: Path) 
 
 
 def _whole(paths: Sequence[Path]) -> list[Disturbed]:
-    return [Disturbed(path, "none") for path in paths]
+    return [Disturbed(path, NONE) for path in paths]
 
 
 def _counted(

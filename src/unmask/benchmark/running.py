@@ -85,7 +85,10 @@ def _jobs(
     sets: Iterable[str], methods: Sequence[Method], seeds: Sequence[int], *, show_leaks: bool, recursive: bool
 ) -> list[Job]:
     return [
-        Job(method.detector, method.preset, dict(method.settings), dataset, seed, show_leaks, recursive)
+        Job(
+            *(method.detector, method.preset, dict(method.settings), dataset, seed, show_leaks, recursive),
+            *(method.tolerate, method.calibrate),
+        )
         for seed in seeds
         for dataset in sets
         for method in methods
@@ -148,8 +151,11 @@ def _fingerprint(dataset: str, *, recursive: bool) -> Row:
 
 
 def _is_current(row: Row, prints: Mapping[str, Row], *, show_leaks: bool) -> bool:
-    """Whether a row was measured, on the files that are there now, and with observations where those are wanted."""
-    same = same_files(row, prints.get(row["dataset"], {}))
+    """Whether a row was measured, on the files that are there now, and with observations where those are wanted.
+
+    Rows of older versions do not say what their fits tolerated, and lack kinds of disturbance.
+    """
+    same = same_files(row, prints.get(row["dataset"], {})) and "tolerate" in row
     return not row.get("failed") and same and (bool(row.get("show_leaks")) or not show_leaks)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from unmask.benchmark import robustness
 from unmask.benchmark.comparison import compare_all
 from unmask.benchmark.methods import method_of
 from unmask.benchmark.results import Row, by_method, mean, spread, whole_seeds
@@ -28,6 +29,7 @@ def lines(rows: Sequence[Row], *, show_leaks: bool = False) -> Iterator[str]:
     """A table of means, then sentences."""
     yield from _table([[*_head()], *(_line(name, some) for name, some in ranked(rows))])
     yield "Areas and rates in %, means over data sets; ± is the standard deviation between seeds."
+    yield from disturbed(rows)
     for difference in compare_all(rows):
         yield difference.sentence()
     if show_leaks:
@@ -35,6 +37,19 @@ def lines(rows: Sequence[Row], *, show_leaks: bool = False) -> Iterator[str]:
     yield from left_out(rows)
     yield from accounts(rows)
     yield from failures(rows)
+
+
+def disturbed(rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence for each method: false alarms and recall when the test images are disturbed."""
+    for name, some in ranked(rows):
+        parts = []
+        for group, kinds in robustness.GROUPS.items():
+            alarms, found = (robustness.mean_under(some, kinds, key) for key in ("false_alarm_rate", "recall"))
+            if alarms is not None and found is not None:
+                where = group if group == "undisturbed" else f"under kinds of disturbance that are {group}"
+                parts.append(f"{100 * alarms:.1f} / {100 * found:.1f} {where}")
+        if parts:
+            yield f"{name}: false alarms / recall {', '.join(parts)}"
 
 
 def failures(rows: Sequence[Row]) -> Iterator[str]:

@@ -33,8 +33,10 @@ def load_dataset(source: Path, seed: int, groups: str | None = None, *, recursiv
     from unmask.imaging.accounting import sentence
 
     split = load(source, seed=seed, groups=groups, recursive=recursive)
-    counts = f"{len(split.normals)} good images to learn from, {len(split.held_out)} held out"
-    note(f"{split.name}: {split.layout}; {counts}, {len(split.test)} to test on.")
+    good = f"{len(split.normals) + len(split.held_out)} good images"
+    if not split.is_drawn:
+        good = f"{len(split.normals)} good images to learn from, {len(split.held_out)} held out"
+    note(f"{split.name}: {split.layout}; {good}, {len(split.test)} to test on.")
     note(f"{sentence(split.seen, split.skipped)}.")
     for warning in split.warnings:
         note(f"Note: {warning}")

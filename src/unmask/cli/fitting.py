@@ -34,6 +34,8 @@ def fit(
     detector: opt.DetectorName = "fuse",
     preset: opt.Preset = "fast",
     settings: opt.Settings = None,
+    tolerate: opt.Tolerate = "mild",
+    calibrate: opt.Calibrate = None,
     false_alarm_rate: opt.FalseAlarmRate = None,
     group: opt.Groups = None,
     seed: opt.Seed = 0,
@@ -67,6 +69,8 @@ def fit(
     check_way(align)
     reading |= {"align": align} | _image_options({"bands": bands, "page": page, "max_pixels": max_pixels})
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
+    _check_promise(tolerate, calibrate)
+    promise = {"tolerate": tolerate, "calibrate": calibrate, "false_alarm_rate": false_alarm_rate}
     run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}
     run |= {"seed": seed, "max_memory": _bytes(max_memory), "scratch": scratch}
     split = load_dataset(source, seed, group, recursive=recursive)
@@ -74,7 +78,7 @@ def fit(
         from unmask.training.devices import is_main_process
 
         training = _training(output, progress, run)
-        inspector = _fitted(split, training, {**chosen, **reading, "false_alarm_rate": false_alarm_rate})
+        inspector = _fitted(split, training, {**chosen, **reading, **promise})
     if is_main_process():
         inspector.facts |= {"folder": _nearby(source, output), "recursive": recursive}
         inspector.save(output)
@@ -151,6 +155,15 @@ def _image_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _check_promise(tolerate: str, calibrate: str | None) -> None:
+    """Refuse wrong options before any image is looked at."""
+    from unmask.imaging.tolerance import Tolerance
+    from unmask.inspection.plan import check_protocol
+
+    Tolerance.parse(tolerate)
+    check_protocol(calibrate)
+
+
 def _nearby(source: Path, output: Path) -> str | None:
     """The way from the model file to the folder of the fit, if that lies beside or below it; never a whole path."""
     try:
@@ -161,6 +174,8 @@ def _nearby(source: Path, output: Path) -> str | None:
 
 
 def _report_fit(inspector: Inspector, output: Path) -> None:
+    from unmask.inspection.pooling import alarms_in_words
+
     calibration, intensity = inspector.calibration, inspector.reading.intensity
     if intensity is not None and not intensity.given:
         note(f"The 16-bit images hold values up to {intensity.high:.0f} at most: that counts as white.")
@@ -169,6 +184,7 @@ def _report_fit(inspector: Inspector, output: Path) -> None:
         f"Images that score above {calibration.threshold:.3g} are anomalous; on average, at most "
         f"{calibration.false_alarm_rate:.1%} of good images will ({calibration.n_held_out} were held out to know)."
     )
+    note(f"False alarms to expect: {alarms_in_words(inspector.facts['expected_alarms'])}.")
     note(f"Judge images with: unmask inspect {output} IMAGES")
 
 

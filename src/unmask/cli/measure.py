@@ -39,6 +39,13 @@ Preset = Annotated[str, typer.Option(help="Preset of the detectors that are name
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="NAME=VALUE of one setting of a single detector; repeatable.")
 ]
+Tolerate = Annotated[
+    str | None,
+    typer.Option(help="What the fits tolerate: mild, none, strong, or a list such as blur,shift=6%. Default: mild."),
+]
+Calibrate = Annotated[
+    str | None, typer.Option(help="How the fits calibrate: cross or split. Default: as `unmask fit` does.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the rows that the folder already holds.")]
 Jobs = Annotated[int, typer.Option(help="Number of rows that are measured at once; they share the cores.")]
 On = Annotated[str, typer.Option(help="Where to measure: here, or ray (the cluster that RAY_ADDRESS names).")]
@@ -56,7 +63,12 @@ SideBySide = Annotated[
     str | None, typer.Option(help="Two detectors for the galleries, joined by a comma. Default: the best two.")
 ]
 First = Annotated[Path, typer.Argument(help="A folder or file of results that unmask bench wrote.")]
-Second = Annotated[Path, typer.Argument(help="Another, of the same data sets and seeds.")]
+Second = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Another, of the same data sets and seeds. Without it the detectors of the first are compared."
+    ),
+]
 FailOnRegression = Annotated[
     bool,
     typer.Option("--fail-on-regression", help="Exit with 1 if the second is significantly worse, or lacks rows."),
@@ -107,6 +119,8 @@ def bench(
     seeds: Seeds = 3,
     preset: Preset = "fast",
     settings: Settings = None,
+    tolerate: Tolerate = None,
+    calibrate: Calibrate = None,
     resume: Resume = False,
     jobs: Jobs = 1,
     on: On = "here",
@@ -127,7 +141,8 @@ def bench(
         from unmask.detectors import DETECTORS
 
         with methods.current_folder_importable(), _resumable(output):
-            known = methods.methods_of(detectors or [one.name for one in DETECTORS], preset, settings_in(settings))
+            texts = detectors or [one.name for one in DETECTORS]
+            known = methods.methods_of(texts, preset, settings_in(settings), tolerate, calibrate)
             if side_by_side is not None:
                 galleries.two_of([method._asdict() for method in known], side_by_side, [])
             options: dict[str, Any] = {"max_minutes": max_minutes, "place": _place(on, jobs), "command": _command()}
@@ -142,14 +157,17 @@ def bench(
         raise typer.Exit(1)
 
 
-def compare(first: First, second: Second, fail_on_regression: FailOnRegression = False) -> None:
+def compare(first: First, second: Second = None, fail_on_regression: FailOnRegression = False) -> None:
     """Say which differences between two runs of a benchmark are more than chance."""
+    if second is None and fail_on_regression:
+        raise SettingError("--fail-on-regression came with one run; give a second one")
     with needs_torch():
         from unmask.benchmark import comparison
         from unmask.benchmark.results import rows_of
 
-        before, after = rows_of(first), rows_of(second)
-        found, lost = comparison.compare(before, after), comparison.lost(before, after)
+        before, after = rows_of(first), [] if second is None else rows_of(second)
+        found = comparison.within(before) if second is None else comparison.compare(before, after)
+        lost = [] if second is None else comparison.lost(before, after)
     for difference in found:
         out(difference.sentence())
     for line in lost:

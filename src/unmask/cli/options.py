@@ -31,6 +31,20 @@ Preset = Annotated[str, typer.Option(help="Named settings of the detector: fast 
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="One setting of the detector as NAME=VALUE. Can be repeated.")
 ]
+Tolerate = Annotated[
+    str,
+    typer.Option(
+        help="What good images may differ by: mild, none, strong, or a list such as blur,jpeg=75,shift=6% (of: "
+        "blur, jpeg, noise, motion, light, color, shift, turn, zoom)."
+    ),
+]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        help="Where thresholds come from: cross = all images, each scored by a fit without it; split = a fifth of them "
+        "is held out. Unless it is given, cross for detectors that fit in seconds."
+    ),
+]
 FalseAlarmRate = Annotated[
     float | None, typer.Option(help="Share of good images that may be flagged; 0.05 unless it is given.")
 ]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import unmask.training  # noqa: F401 - it imports torch, which its settings must precede
-from unmask.detectors.base import Detector, build
+from unmask.detectors.base import Detector
+from unmask.detectors.building import build
 from unmask.detectors.fre import FRE
 from unmask.detectors.fuse import Fuse
 from unmask.detectors.isstad import ISSTAD

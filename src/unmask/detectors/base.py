@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unmask.detectors.settings import check_settings, converted, settings_of
+from unmask.detectors.settings import settings_of
 from unmask.errors import ModelFileError, NotFittedError, SettingError
-from unmask.features.maps import FeatureMaps, Images
+from unmask.features.backbones import Backbone
+from unmask.features.groups import Fold, groups_of, some
+from unmask.features.maps import CachedImages, FeatureMaps, Images
 from unmask.training.checkpoints import Checkpoints
 from unmask.training.trainer import Training
 from unmask.types import Prediction, Step
@@ -66,12 +69,76 @@ class Detector(nn.Module):
             TrainingStopped: interrupted; with checkpoints, the fit can be resumed.
         """
         training = training or Training()
-        self.check_training(training)
-        if len(images) < self.least_images:
-            wanted = f"{self.name} needs at least {self.least_images} normal images to learn from"
-            raise SettingError(f"{wanted}, got {len(images)}; give more")
-        Checkpoints(training.checkpoints, training.identity, resume=training.resume).prepare()
+        self._check(len(groups_of(images).unique()), training)
         self.fit_checked(images, training)
+
+    @property
+    def can_be_crossed(self) -> bool:
+        """Whether it fits in seconds to maps that are computed once, so that it can be fitted again for each fold."""
+        return self.maps is not None and not self.trains_in_steps
+
+    def fit_crossed(
+        self, images: Images, learned: Int[Tensor, " n"], folds: Sequence[Fold], training: Training
+    ) -> Crossed:
+        """Learn from normal images, and let a twin for each fold learn from all but the fold's.
+
+        So every image is learned from, and is also scored by a detector that has not seen it. The maps of a frozen
+        network are computed once for all of them.
+
+        Args:
+            images: normal images of image_size x image_size, and their copies.
+            learned: rows of the images to learn from.
+            folds: what each twin learns from, and what it has not seen.
+            training: as of `fit`.
+
+        Raises:
+            SettingError: as of `fit`.
+        """
+        groups = groups_of(images)
+        self._check(min(len(groups[fold.learned].unique()) for fold in folds), training)
+        self.to(training.torch_device)
+        if self.maps is not None:
+            images = self.maps.with_cache(images, training)
+        twins = [self._twin() for _ in folds]
+        self._fit_crossed(images, learned, folds, twins, training)
+        return Crossed(images, [(twin, fold.scored) for twin, fold in zip(twins, folds, strict=True)])
+
+    def _fit_crossed(
+        self, images: Images, learned: Tensor, folds: Sequence[Fold], twins: Sequence[Detector], training: Training
+    ) -> None:
+        for twin, fold in zip(twins, folds, strict=True):
+            twin.fit_checked(some(images, fold.learned), training)
+        self.fit_checked(some(images, learned), training)
+
+    def _twin(self) -> Detector:
+        """Another detector with the same settings, which shares the frozen network."""
+        shared = {id(part): part for part in self.modules() if isinstance(part, Backbone)}
+        return copy.deepcopy(self, shared)
+
+    def score_rows(self, images: Images, rows: Int[Tensor, " b"]) -> Prediction:
+        """Score some images, whose maps are not computed again where they are cached.
+
+        Raises:
+            NotFittedError: fit or restore comes first.
+        """
+        self.check_fitted()
+        with torch.inference_mode():
+            if self.maps is None or not isinstance(images, CachedImages):
+                return self._predict(torch.stack([images[int(row)] for row in rows]).to(self.device))
+            return self._score_cached(images, rows)
+
+    def _score_cached(self, images: CachedImages, rows: Int[Tensor, " b"]) -> Prediction:
+        """Score some images by the cached maps of all levels; see `score_rows`."""
+        assert self.maps is not None  # noqa: S101 - `score_rows` has asked
+        return self.score_maps(images.cached.with_levels(self.maps.levels).maps_of(rows))
+
+    def _check(self, n: int, training: Training) -> None:
+        """Raise SettingError if a fit to n photographs is not possible; make its folder for checkpoints."""
+        self.check_training(training)
+        if n < self.least_images:
+            wanted = f"{self.name} needs at least {self.least_images} normal images to learn from"
+            raise SettingError(f"{wanted}, got {n}; give more")
+        Checkpoints(training.checkpoints, training.identity, resume=training.resume).prepare()
 
     def check_training(self, training: Training) -> None:
         """Raise SettingError if this machine lacks the device, or an option would have no effect on this detector."""
@@ -209,6 +276,18 @@ class Detector(nn.Module):
             setattr(self, key, value.detach().to(self.device, copy=True))
 
 
+class Crossed(NamedTuple):
+    """What `Detector.fit_crossed` leaves for a calibration.
+
+    Attributes:
+        images: all images, with their maps where a network made some.
+        twins: detectors, each with the rows of the images that it has not seen.
+    """
+
+    images: Images
+    twins: list[tuple[Detector, Int[Tensor, " _b"]]]
+
+
 def _on_cpu(step: Step) -> Step:
     pictures = {caption: picture.cpu() for caption, picture in step.pictures.items()}
     return Step(step.title, pictures, {caption: one.cpu() for caption, one in step.maps.items()})
@@ -217,32 +296,3 @@ def _on_cpu(step: Step) -> Step:
 def _is_frozen(key: str) -> bool:
     """Named weights live in a module called `backbone`."""
     return "backbone" in key.split(".")[:-1]
-
-
-def build(detector: type[Detector], preset: str, overrides: Mapping[str, Any]) -> Detector:
-    """Make a detector from a preset and settings that replace some of it.
-
-    Raises:
-        SettingError: no such preset or setting, or a value of the wrong kind or out of range.
-    """
-    if preset not in detector.presets:
-        raise SettingError(f"{detector.name} has no preset {preset!r}; it has {', '.join(detector.presets)}")
-    known = settings_of(detector)
-    overrides = _with_settings_of_parts(overrides) if "settings" in known else overrides
-    if unknown := sorted(set(overrides) - set(known)):
-        raise SettingError(f"{detector.name} has no setting {unknown[0]!r}; it has {', '.join(known)}")
-    given = {key: converted(key, value, known[key]) for key, value in overrides.items()}
-    values = {**{key: one.default for key, one in known.items()}, **detector.presets[preset], **given}
-    check_settings(detector, values)
-    return detector(**values)
-
-
-def _with_settings_of_parts(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of parts, such as "fre.pool", together in the one setting `settings`."""
-    own = {key: value for key, value in overrides.items() if "." not in key}
-    if len(own) < len(overrides):
-        parts = {key: value for key, value in overrides.items() if "." in key}
-        if not isinstance(own.get("settings"), Mapping | None):
-            raise SettingError("settings is no mapping; write --set PART.NAME=VALUE, such as fre.pool=1")
-        own["settings"] = {**(own.get("settings") or {}), **parts}
-    return own

@@ -10,7 +10,7 @@ A part counts by how far it leaves its own normal range. No label and no defect 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unmask.detectors.base import Detector, build
+from unmask.detectors.base import Detector
+from unmask.detectors.building import build
 from unmask.detectors.fre import FRE
 from unmask.detectors.isstad import ISSTAD
 from unmask.detectors.patchcore import PatchCore
@@ -26,7 +27,9 @@ from unmask.detectors.protoad import ProtoAD
 from unmask.detectors.settings import Between, check_settings, settings_of
 from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
+from unmask.features.groups import Fold, groups_of, set_aside, some
 from unmask.features.maps import BATCH, MOST_PIXELS, CachedImages, FeatureMaps, Images
+from unmask.features.neighbours import sample_rows
 from unmask.features.store import scratch_folder
 from unmask.training.trainer import Training, generator_for
 from unmask.types import Prediction, Step
@@ -130,14 +133,28 @@ class Fuse(Detector):
 
     def _fit(self, images: Images, training: Training) -> None:
         """Fit the parts for their scales, then to all images; see `Detector.fit`."""
-        cached = CachedImages(images, self.maps.cache(images, training))
-        order = torch.randperm(len(images), generator=generator_for(training.seed, "set aside"))
-        is_aside = torch.arange(len(order)) % ASIDE == 0
-        self._fit_parts(cached.subset(order[~is_aside].sort().values), training, "scale")
-        self._fit_scales(cached.subset(order[is_aside][:MOST_ASIDE].sort().values))
-        self._fit_parts(cached, training, "all")
+        cached = self.maps.with_cache(images, training)
+        fold = set_aside(groups_of(cached), ASIDE, generator_for(training.seed, "set aside"))
+        self._fit_crossed(cached, torch.arange(len(cached)), [fold], [self], training)
 
-    def _fit_parts(self, images: CachedImages, training: Training, stage: str) -> None:
+    def _fit_crossed(
+        self, images: Images, learned: Tensor, folds: Sequence[Fold], twins: Sequence[Detector], training: Training
+    ) -> None:
+        """Fit the parts without each fold, take the scales from what they say of the folds, then fit to all images."""
+        assert isinstance(images, CachedImages)  # noqa: S101 - it has maps
+        said: list[list[Prediction]] = []
+        for twin, fold in zip(twins, folds, strict=True):
+            assert isinstance(twin, Fuse)  # noqa: S101 - it is a copy of this one
+            twin._fit_parts(some(images, fold.learned), training, "scale")
+            shown = sample_rows(len(fold.scored), MOST_ASIDE // len(folds), generator_for(training.seed, "scales"))
+            said += [twin._predict_rows(images, rows) for rows in fold.scored[shown].split(BATCH)]
+        low, high = self._scales(said)
+        self._fit_parts(some(images, learned), training, "all")
+        for one in (self, *twins):
+            one.set_buffers(low=low, high=high)
+            one.eval().mark_fitted()
+
+    def _fit_parts(self, images: Images, training: Training, stage: str) -> None:
         """Fit every part, with its share of the time and a folder of its own for checkpoints."""
         fits = 2 * sum(part.trains_in_steps for part in self.members)
         minutes = None if training.max_minutes is None else training.max_minutes / fits
@@ -149,38 +166,54 @@ class Fuse(Detector):
         self._share_network()
 
     @torch.no_grad()
-    def _fit_scales(self, images: CachedImages) -> None:
-        """Take the range of each part's maps and scores on normal images that it was not fitted to."""
-        batches = []
-        for start in range(0, len(images), BATCH):
-            rows = torch.arange(start, min(start + BATCH, len(images)))
-            stack = torch.stack([images[int(i)] for i in rows]).to(self.device)
-            batches.append(self._predict_parts(stack, images.cached.maps_of(rows)))
+    def _predict_rows(self, images: CachedImages, rows: Tensor) -> list[Prediction]:
+        """The prediction of each part for some images whose maps are cached."""
+        in_pixels = any(part.maps is None for part in self.members)
+        stack = torch.stack([images[int(row)] for row in rows]).to(self.device) if in_pixels else None
+        return self._predict_parts(stack, images.cached.maps_of(rows))
+
+    def _scales(self, batches: list[list[Prediction]]) -> tuple[Float[Tensor, "2 p"], Float[Tensor, "2 p"]]:
+        """The range of each part's maps and scores on normal images that it was not fitted to."""
         low, high = torch.zeros_like(self.low), torch.ones_like(self.high)
         for i, predictions in enumerate(zip(*batches, strict=True)):
             maps = torch.cat([one.maps[:, ::STEP, ::STEP].flatten() for one in predictions])
             scores = torch.cat([one.scores for one in predictions])
             for kind, values in enumerate((maps, scores)):
                 low[kind, i], high[kind, i] = torch.quantile(values, torch.tensor([LOW, HIGH[kind]]).to(values))
-        self.set_buffers(low=low, high=torch.maximum(high, low + 1e-6))
+        return low, torch.maximum(high, low + 1e-6)
 
     # --- the score ----------------------------------------------------------------------------------------------------
 
     def _predict(self, images: Float[Tensor, "b 3 s s"]) -> Prediction:
         """The mean of the parts' predictions, each on its own scale; see `Detector.predict`."""
-        predictions = self._predict_parts(images, self.maps(images))
+        return self._joined(self._predict_parts(images, self.maps(images)))
+
+    def _score_cached(self, images: CachedImages, rows: Tensor) -> Prediction:
+        """As `_predict`, by cached maps; see `Detector.score_rows`."""
+        return self._joined(self._predict_rows(images, rows))
+
+    def _joined(self, predictions: list[Prediction]) -> Prediction:
         low, span = self.low, self.high - self.low
         maps = [(one.maps - low[0, i]) / span[0, i] for i, one in enumerate(predictions)]
         scores = [(one.scores - low[1, i]) / span[1, i] for i, one in enumerate(predictions)]
         return Prediction(torch.stack(maps).mean(0), torch.stack(scores).mean(0))
 
-    def _predict_parts(self, images: Tensor, maps: list[Tensor]) -> list[Prediction]:
-        """The prediction of each part, on its own scale; the network has made the maps already."""
+    def _predict_parts(self, images: Tensor | None, maps: list[Tensor]) -> list[Prediction]:
+        """The prediction of each part, on its own scale; the network has made the maps already.
+
+        Args:
+            images: RGB in [0, 1]; None where each part has maps.
+            maps: of all levels.
+        """
         at = dict(zip(self.maps.levels, maps, strict=True))
-        return [
-            part._predict(images) if part.maps is None else part.score_maps([at[level] for level in part.maps.levels])
-            for part in self.members
-        ]
+        found = []
+        for part in self.members:
+            if part.maps is not None:
+                found.append(part.score_maps([at[level] for level in part.maps.levels]))
+            else:
+                assert images is not None  # noqa: S101 - a part without maps sees them
+                found.append(part._predict(images))
+        return found
 
     def _explain(self, images: Float[Tensor, "b 3 s s"]) -> list[list[Step]]:
         """The map of each part by itself: 0 = as on normal images, 1 = ten times as far from them as they go."""

@@ -103,6 +103,11 @@ class FeatureMaps(nn.Module):
         flat = encode(images, self._flat, stage="encode", training=training)
         return CachedMaps(flat, self, self.levels, torch.arange(len(images)))
 
+    def with_cache(self, images: Images, training: Training) -> CachedImages:
+        """The training images with their maps, computed unless they are there already."""
+        cached = self.cache(images, training)
+        return CachedImages(images.images if isinstance(images, CachedImages) else images, cached)
+
     def _flat(self, images: Tensor) -> Float[Tensor, "b values"]:
         return torch.cat([level.flatten(1) for level in self(images)], 1)
 

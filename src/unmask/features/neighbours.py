@@ -30,27 +30,35 @@ class Bank(nn.Module):
         super().__init__()
         self.levels, self.grid, self.size = list(levels), grid, size
         self.register_buffer("vectors", torch.empty(0, dtype=torch.float16))
-        self.image = torch.empty(0, dtype=torch.long)  # the number of each vector's image, rising; on the CPU
+        self.group = torch.empty(0, dtype=torch.long)  # of each vector's image, rising; on the CPU
         self.columns = CachedValue(bank_columns)
 
-    def fill(self, n: int, chunks: Iterable[tuple[int, list[Tensor]]], seed: int) -> None:
-        """Draw vectors of n images, whose maps come in chunks with the number of their first image."""
-        self.vectors, self.image = candidates(
-            n, chunks, self._vectors, self.size, generator_for(seed, "bank", *self.levels)
-        )
+    def fill(self, groups: Int[Tensor, " n"], chunks: Iterable[tuple[int, list[Tensor]]], seed: int) -> None:
+        """Draw vectors of n images, whose maps come in chunks with the number of their first image.
 
-    def distances(self, maps: list[Tensor], images: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b g g"]:
+        Args:
+            groups: the photograph that each image shows; the numbers never fall.
+            chunks: maps.
+            seed: of the draw.
+        """
+        self.vectors, image = candidates(
+            len(groups), chunks, self._vectors, self.size, generator_for(seed, "bank", *self.levels)
+        )
+        self.group = groups[image]
+
+    def distances(self, maps: list[Tensor], groups: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b g g"]:
         """Distance of each cell to the nearest vector of the bank.
 
         Args:
             maps: of b images.
-            images: their numbers, on the CPU, where they are in the bank: their own vectors then do not count.
+            groups: the photographs that they show, on the CPU, where these are in the bank: vectors of the same
+                photograph then do not count.
         """
         columns = self.columns(self.vectors)
-        if images is None:
+        if groups is None:
             near: Tensor = nearest(self._vectors(maps), columns).unflatten(1, (self.grid, self.grid))
             return near
-        own = torch.searchsorted(self.image, torch.stack([images, images + 1], dim=1)).tolist()
+        own = torch.searchsorted(self.group, torch.stack([groups, groups + 1], dim=1)).tolist()
         found = [nearest(q, columns, (rows[0], rows[1])) for q, rows in zip(self._vectors(maps), own, strict=True)]
         return torch.stack(found).view(-1, self.grid, self.grid)
 

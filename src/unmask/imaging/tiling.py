@@ -11,7 +11,7 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -117,6 +117,13 @@ class Tiling:
             return [(0, 0)]
         x0, y0, x1, y1 = self.region(h, w)
         return [(y, x) for y in self.starts(y1 - y0) for x in self.starts(x1 - x0)]
+
+    def reduced(self, factor: int, h: int, w: int) -> Tiling:
+        """The same for images whose sides were divided by a factor, to h x w pixels."""
+        if self.box is None:
+            return self
+        x0, y0, x1, y1 = (round(at / factor) for at in self.box)
+        return replace(self, box=(min(x0, w - 1), min(y0, h - 1), min(x1, w), min(y1, h)))
 
     @cached_property
     def _mask(self) -> Bool[np.ndarray, "mh mw"] | None:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -44,6 +44,8 @@ class Calibration:
     false_alarm_rate: float
     n_held_out: int
     map_low: float
+    scores: tuple[float, ...] = ()
+    protocol: Literal["split", "cross"] = "split"
 
     @classmethod
     def from_normals(
@@ -87,7 +89,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, float | int]:
         """Plain values for JSON."""
-        return asdict(self)
+        return {**asdict(self), "scores": list(self.scores)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
@@ -97,9 +99,9 @@ class Calibration:
             CalibrationError: a name is missing or foreign.
         """
         wanted = {one.name for one in fields(cls)}
-        if set(values) != wanted:
+        if not wanted - {"scores", "protocol"} <= set(values) <= wanted:
             raise CalibrationError(f"a calibration holds {sorted(wanted)}, got {sorted(values)}; calibrate again")
-        return cls(**values)
+        return cls(**{**values, "scores": tuple(values.get("scores", ()))})
 
 
 def images_needed(false_alarm_rate: float) -> int:

@@ -22,6 +22,9 @@ BURSTS = 2 / 3
 COMPARED, SIDE = 20, 256  # images that are decoded again where all look the same, and the pixels of their sides
 
 
+Unit = tuple[str, list[int], list[int]]
+
+
 class Division(NamedTuple):
     """Numbers of the good images by what they are for; images that count for nothing are in neither.
 
@@ -30,12 +33,15 @@ class Division(NamedTuple):
         held_out: to calibrate on.
         left_out: pictures of scenes that are held out already.
         n_scenes: how many scenes the held-out images show: so many can stand behind a promise.
+        units: where none is held out because each is to be scored by a fit without it: what stays together in such a
+            fit, as a name that decides, the numbers of all its images, and those of one image a scene.
     """
 
     normals: list[int]
     held_out: list[int]
     left_out: list[int]
     n_scenes: int
+    units: tuple[Unit, ...] = ()
 
     def by_role(self) -> dict[str, list[int]]:
         """Numbers by the names of what they are for, as a model file keeps them; only roles that have images."""
@@ -67,7 +73,7 @@ def divide(
     checked: Checked,
     given: Given | Sequence[int] | None,
     reading: Reading,
-    share: float,
+    share: float | None,
     seed: int,
 ) -> Division:
     """Divide the good images: blank ones are left out, each picture counts once, and so does each held-out scene.
@@ -78,7 +84,7 @@ def divide(
         given: a division to keep; None = divide by the contents; numbers of the files that the images are pages of =
             the same, with all pages of a file on one side.
         reading: how a source is decoded.
-        share: of the scenes to hold out, where contents decide.
+        share: of the scenes to hold out, where contents decide; None = hold none out, and say what stays together.
         seed: another one holds out others.
 
     Raises:
@@ -92,6 +98,8 @@ def divide(
     scene = _scenes(kept, checked)
     if not isinstance(given, Given):
         unit = scene if given is None else {number: scene[_first(kept, given, number)] for number in kept}
+        if share is None:
+            return _undivided(kept, scene, unit, checked.hashes)
         return _drawn(kept, scene, unit, checked.hashes, share, seed)
     normals = [number for number in given.normals if number in scene]
     held_out = [number for number in given.held_out if number in scene]
@@ -161,6 +169,24 @@ def _scenes(kept: Sequence[int], checked: Checked) -> dict[int, str]:
 def _first(kept: Sequence[int], file_of: Sequence[int], number: int) -> int:
     """The first image of an image's file."""
     return next(one for one in kept if file_of[one] == file_of[number])
+
+
+def _undivided(kept: list[int], scene: dict[int, str], unit: dict[int, str], hashes: Sequence[str]) -> Division:
+    """All images to learn from, and what stays together where each is scored by a fit without it."""
+    units = {name: (name, list[int](), list[int]()) for name in sorted(set(unit.values()))}
+    for number in kept:
+        _, whole, scored = units[unit[number]]
+        whole.append(number)
+        if hashes[number] == scene[number]:
+            scored.append(number)
+    n = sum(len(scored) for _, _, scored in units.values())
+    if n < len(kept):
+        warnings.warn(
+            f"{len(kept)} good images show {n} scenes (bursts, video frames, copies saved again); the images of a "
+            f"scene are kept together, and each scene counts once",
+            stacklevel=5,
+        )
+    return Division(kept, [], [], n if len(units) > 1 else 0, tuple(units.values()))
 
 
 def _drawn(

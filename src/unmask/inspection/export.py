@@ -16,7 +16,8 @@ from unmask.imaging.fingerprints import content_hash
 from unmask.imaging.images import Source
 from unmask.imaging.writing import failing_as
 from unmask.inspection import self_test
-from unmask.inspection.calibration import Calibration, images_needed
+from unmask.inspection.calibration import images_needed
+from unmask.inspection.copies import Copies
 from unmask.inspection.export_comparison import SLACK, Exported, compared
 from unmask.inspection.exported import SUFFIXES, UNSEALED, ExportedBackend, open_exported, seal
 from unmask.inspection.graphs import set_text, write_graph
@@ -25,6 +26,7 @@ from unmask.inspection.inspector import Inspector
 from unmask.inspection.loading import load
 from unmask.inspection.model_file import fingerprint
 from unmask.inspection.options import checked_options
+from unmask.inspection.pooling import pooled
 from unmask.inspection.sources import Sources, in_pages
 from unmask.inspection.torch_backend import detector_of, judged_by
 
@@ -176,9 +178,8 @@ def _calibrated(inspector: Inspector, backend: ExportedBackend, good: Sequence[S
     """The exported model; without good images it keeps the original's thresholds."""
     calibration, reading = inspector.calibration, inspector.reading
     if good:
-        noise = bool(inspector.facts.get("noise_added"))
-        scored = score_held_out(backend.predict, reading, good, noise=noise)
-        calibration = Calibration.from_normals(scored, calibration.false_alarm_rate)
+        scored = list(score_held_out(backend.predict, reading, good, Copies.of(inspector.facts, len(good))))
+        calibration = pooled(scored, calibration.false_alarm_rate, "split")
     return Inspector(backend, calibration, reading, inspector.facts)
 
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image, ImageFilter
 
-from unmask.imaging.images import Source, to_uint8
+from unmask.imaging.disturbances import blurred, lit
+from unmask.imaging.images import Source
 from unmask.imaging.options import DEFAULTS
 from unmask.inspection import self_test
 from unmask.inspection.inspector import Inspector
@@ -21,6 +21,7 @@ from unmask.types import ArrayPrediction
 SLACK = 1e-3
 """How far scores and maps of an fp32 export may be from the model's: a share of the threshold or of themselves."""
 COMPARED = 100  # images, each as it is and with `DISTURBED`
+SIGMA, GAIN = 0.003, 1.05  # of copies that are blurred and brighter
 
 
 class Exported(NamedTuple):
@@ -117,13 +118,8 @@ def _moved_patch(image: np.ndarray, random: np.random.Generator, opacity: float 
     return changed
 
 
-def _softened(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    blurred = Image.fromarray(to_uint8(image)).filter(ImageFilter.GaussianBlur(0.7))
-    return np.asarray(blurred, np.float32).transpose(2, 0, 1) / np.float32(255)
-
-
-def _brightened(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    return np.clip(image * np.float32(1.05), 0, 1)
-
-
-DISTURBED: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = (_moved_patch, _softened, _brightened)
+DISTURBED: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = (
+    _moved_patch,
+    lambda image, _: blurred(image, SIGMA),
+    lambda image, _: lit(image, GAIN),
+)

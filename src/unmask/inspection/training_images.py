@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +16,11 @@ from unmask.errors import ImageError
 from unmask.imaging.fingerprints import content_hash, signature
 from unmask.imaging.images import planes
 from unmask.imaging.intensity import IntensityRange, learned_range
-from unmask.imaging.noise import CONSTANT_SHARE, COPIES, with_noise
+from unmask.imaging.noise import CONSTANT_SHARE
 from unmask.imaging.pixels import Pixels
 from unmask.imaging.properties import summary as summary_of
 from unmask.imaging.tiling import judged_part, split, square_at
+from unmask.inspection.copies import AS_IT_IS, Copies
 from unmask.inspection.looks import Look, look_of
 from unmask.inspection.scoring import Reading, name_of, numbered
 from unmask.training.trainer import Training
@@ -51,6 +52,11 @@ class Checked(NamedTuple):
     def is_noise_free(self) -> bool:
         """Whether the images hold areas without noise, so that one grey level of it would look like a defect."""
         return float(np.median([look.constant for look in self.looks])) >= CONSTANT_SHARE
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether each image is grey."""
+        return all(look.is_grey for look in self.looks)
 
     def properties(self) -> dict[str, Any]:
         """How the images were made, as plain values for a model file."""
@@ -96,43 +102,87 @@ def check_images(sources: Sequence[Any], reading: Reading, training: Training) -
     return _brightened(found, learned, largest) if learned is not None and not learned.given else found
 
 
+class Place(NamedTuple):
+    """Where a square comes from.
+
+    Attributes:
+        number: of the image.
+        kind: "as it is", or of its copy; see `Copies`.
+        corner: of the tile in the image, as `Tiling.corners` has it; (0, 0) of a whole image.
+    """
+
+    number: int
+    kind: str
+    corner: tuple[int, int]
+
+
 class TrainingImages:
-    """n squares of good images, as a detector takes them; where these hold no noise, as many with some follow.
+    """The squares of good images and of their copies, as a detector takes them, an image after the other.
 
     Args:
         sources: of all images.
         numbers: of the images to give.
         reading: how a source becomes squares.
         checked: what is known of all images.
+        copies: which copies of each image there are.
+        calibrated: whether copies that are only calibrated on are among them; see `learned_rows`.
+
+    Attributes:
+        places: where each square comes from.
+        sizes: (h, w) of each of all images in pixels.
+        groups: which squares come from one image and its copies.
     """
 
-    def __init__(self, sources: Sequence[Any], numbers: Sequence[int], reading: Reading, checked: Checked) -> None:
-        self.sources, self.reading, self.squares = sources, reading, checked.squares
+    def __init__(
+        self,
+        sources: Sequence[Any],
+        numbers: Sequence[int],
+        reading: Reading,
+        checked: Checked,
+        copies: Copies,
+        *,
+        calibrated: bool = False,
+    ) -> None:
+        self.sources, self.reading, self.copies = sources, reading, copies
+        self.squares, self.sizes = checked.squares, checked.sizes
         self.places = [
-            (number, is_noisy, corner)
-            for is_noisy in ((False, True) if checked.is_noise_free else (False,))
+            Place(number, kind, corner)
             for number in numbers
+            for kind in (copies.calibrated(number) if calibrated else copies.learned(number))
             for corner in reading.tiling.corners(*checked.sizes[number])
         ]
-        self._last: tuple[tuple[int, bool], Float[np.ndarray, "3 h w"]] | None = None
+        self.groups = torch.tensor([place.number for place in self.places]).unique_consecutive(return_inverse=True)[1]
+        self._image: tuple[int, Float[np.ndarray, "3 h w"]] | None = None
+        self._part: tuple[tuple[int, str], Float[np.ndarray, "3 h w"]] | None = None
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]:
-        number, is_noisy, corner = self.places[index]
-        if number in self.squares and not is_noisy:
+        number, kind, corner = self.places[index]
+        if number in self.squares and kind == AS_IT_IS:
             return torch.from_numpy(self.squares[number])
-        return torch.from_numpy(square_at(self._part(number, is_noisy), self.reading.tiling, corner))
+        return torch.from_numpy(square_at(self._judged(number, kind), self.reading.tiling, corner))
 
-    def _part(self, number: int, is_noisy: bool) -> Float[np.ndarray, "3 h w"]:
-        """What is judged of an image; its tiles are mostly asked for in turn, so the last one is remembered."""
-        last = self._last
-        if last is None or last[0] != (number, is_noisy):
-            image = self.reading.posed(self.reading.decode(self.sources[number])).image
-            image = with_noise(image, number % COPIES, number) if is_noisy else image
-            part = judged_part(image, self.reading.tiling, name_of(self.sources[number]))
-            last = self._last = (number, is_noisy), part
+    def learned_rows(self, numbers: Collection[int]) -> list[int]:
+        """The squares of some images that are learned from."""
+        learned = {number: self.copies.learned(number) for number in numbers}
+        return [row for row, place in enumerate(self.places) if place.kind in learned.get(place.number, ())]
+
+    def _judged(self, number: int, kind: str) -> Float[np.ndarray, "3 h w"]:
+        """What is judged of an image or copy; its tiles are mostly asked for in turn, so the last one is kept."""
+        last = self._part
+        if last is None or last[0] != (number, kind):
+            variant = self.copies.variant(self._decoded(number), self.reading.tiling, kind, number)
+            part = judged_part(variant.image, variant.tiling, name_of(self.sources[number]))
+            last = self._part = (number, kind), part
+        return last[1]
+
+    def _decoded(self, number: int) -> Float[np.ndarray, "3 h w"]:
+        """An image, decoded once for all of its copies."""
+        last = self._image
+        if last is None or last[0] != number:
+            last = self._image = number, self.reading.posed(self.reading.decode(self.sources[number])).image
         return last[1]
 
 

@@ -20,6 +20,7 @@ from unmask.detectors.isstad.decoder import FillingLoss, GrowingDecoder
 from unmask.detectors.isstad.feature_damage import damage_features
 from unmask.detectors.isstad.tokens import VIEWS, DamagedBatch, NormalTokens, Stage, Terms, Tokens, View
 from unmask.errors import SettingError
+from unmask.features.groups import groups_of
 from unmask.features.maps import CachedMaps, CachedValue, FeatureMaps, Images
 from unmask.features.neighbours import Bank, sample_rows
 from unmask.features.standard_maps import StandardMaps
@@ -79,9 +80,10 @@ class FeatureTokens(Tokens):
         self.maps.fit(images, trainer.training)
         cached = self.maps.cached
         self.maps.release()
-        normals = NormalFeatures(self, cached, self._fit_bottleneck(cached, seed), seed)
+        groups = groups_of(images).unique(return_inverse=True)[1]
+        normals = NormalFeatures(self, cached, groups, self._fit_bottleneck(cached, groups, seed), seed)
         for bank in (self.fine_bank, self.deep_bank):
-            bank.fill(len(cached), normals.chunks(), seed)
+            bank.fill(groups, normals.chunks(), seed)
         trainer.run(
             "stage 1",
             FillingLoss(decoder, self.channel_weights),
@@ -92,13 +94,14 @@ class FeatureTokens(Tokens):
         )
         return normals
 
-    def _fit_bottleneck(self, cached: CachedMaps, seed: int) -> list[Subspace]:
+    def _fit_bottleneck(self, cached: CachedMaps, groups: Int[Tensor, " n"], seed: int) -> list[Subspace]:
         """Fit the bottleneck of new images; the bottlenecks that were fitted without each fold are returned."""
         rows = sample_rows(len(cached), SUBSPACE_IMAGES, generator_for(seed, "subspace"))
         vectors = torch.cat([self.as_vectors(self.standard_maps(cached, part)) for part in rows.split(64)])
         whole = principal_subspace(vectors, self.variance_share)
         self.subspace_mean, self.subspace_basis = whole.mean, whole.basis.half()
-        return [principal_subspace(vectors[rows % FOLDS != k], self.variance_share) for k in range(FOLDS)]
+        fold = groups[rows] % FOLDS
+        return [principal_subspace(vectors[fold != k], self.variance_share) for k in range(FOLDS)]
 
     def standard_maps(self, cached: CachedMaps, rows: Int[Tensor, " b"]) -> list[Float[Tensor, "b _c _gh _gw"]]:
         """Standardised maps of cached images."""
@@ -120,19 +123,19 @@ class FeatureTokens(Tokens):
         whole = Subspace(self.subspace_mean, self.basis(self.subspace_basis))
         return self.view_of(self.maps.standardised(maps), whole)
 
-    def view_of(self, levels: list[Tensor], subspace: Subspace, images: Int[Tensor, " b"] | None = None) -> View:
+    def view_of(self, levels: list[Tensor], subspace: Subspace, groups: Int[Tensor, " b"] | None = None) -> View:
         """Standardised maps as the decoder takes them.
 
         Args:
             levels: standardised maps of b images.
             subspace: their bottleneck.
-            images: their numbers among the images of the fit, on the CPU, whose own vectors in the banks then do not
+            groups: the photographs of the fit that they show, on the CPU, whose own vectors in the banks then do not
                 count; None = they are new.
         """
         latents, _ = self.split(levels, subspace)
         vectors = self.as_vectors(levels)
         missed = [x.pow(2).mean(1) for x in self._from_vectors(vectors - subspace.project(vectors))]
-        near = [bank.distances(levels, images) for bank in (self.fine_bank, self.deep_bank)]
+        near = [bank.distances(levels, groups) for bank in (self.fine_bank, self.deep_bank)]
         extras = [self._on_status_grid(x) for x in (*missed, *near)]
         return View(latents, latents, torch.stack(extras, dim=1))
 
@@ -189,12 +192,15 @@ class NormalFeatures(NormalTokens):
     Args:
         tokens: the tokens that are being fitted.
         cached: maps of all images, as the network gives them.
+        groups: the photograph that each of them shows, numbered from 0.
         subspaces: the bottleneck of each fold.
         seed: of the fit.
     """
 
-    def __init__(self, tokens: FeatureTokens, cached: CachedMaps, subspaces: list[Subspace], seed: int) -> None:
-        self.tokens, self.cached, self.subspaces, self.seed = tokens, cached, subspaces, seed
+    def __init__(
+        self, tokens: FeatureTokens, cached: CachedMaps, groups: Tensor, subspaces: list[Subspace], seed: int
+    ) -> None:
+        self.tokens, self.cached, self.groups, self.subspaces, self.seed = tokens, cached, groups, subspaces, seed
 
     def chunks(self) -> Iterator[tuple[int, list[Tensor]]]:
         """Standardised maps of all images in order, with the number of the first image of each chunk."""
@@ -223,15 +229,20 @@ class NormalFeatures(NormalTokens):
         """Each image without its own part of the bottleneck and of the banks."""
         generator = generator_for(self.seed, "views")
         for fold, subspace in enumerate(self.subspaces):
-            rows = torch.arange(fold, len(self.cached), FOLDS)
+            rows = self._rows(fold)
             chosen = rows[sample_rows(len(rows), VIEWS // FOLDS, generator)]
             for part in chosen.split(8):
-                yield self.tokens.view_of(self.tokens.standard_maps(self.cached, part), subspace, part)
+                maps = self.tokens.standard_maps(self.cached, part)
+                yield self.tokens.view_of(maps, subspace, self.groups[part])
+
+    def _rows(self, fold: int) -> Int[Tensor, " k"]:
+        """The images of a fold."""
+        return (self.groups % FOLDS == fold).nonzero()[:, 0]
 
     def _draw(self, step: int, size: int, generator: torch.Generator) -> tuple[list[Tensor], Subspace]:
         """Maps of images of one fold, and its bottleneck."""
         fold = step % FOLDS
-        rows = torch.arange(fold, len(self.cached), FOLDS)
+        rows = self._rows(fold)
         rows = rows[torch.randint(len(rows), (size,), generator=generator)]
         return self.tokens.standard_maps(self.cached, rows), self.subspaces[fold]
 

@@ -8,13 +8,14 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unmask.detectors.ssm.gaussian import LEAST_RIDGE, ConditionalGaussian, fit_gaussian
 from unmask.detectors.ssm.picture import draw_picture, fit_picture_map
 from unmask.detectors.ssm.restorer import Encoded, Observe, Restorer
 from unmask.errors import SettingError
+from unmask.features.groups import groups_of
 from unmask.features.maps import CachedValue, FeatureMaps, Images
 from unmask.features.standard_maps import StandardMaps
 from unmask.features.subspace import Subspace
@@ -78,7 +79,7 @@ class FeatureRestorer(Restorer):
         """Encode all images once; fit a Gaussian to all of them, and one without each fold."""
         order = torch.randperm(len(images), generator=generator_for(trainer.training.seed, "gaussian"))[:MOST_IMAGES]
         vectors = self._encode_all(images, order, trainer)
-        validation = self._fit_gaussians(vectors, trainer.training.progress)
+        validation = self._fit_gaussians(vectors, groups_of(images)[order], trainer.training.progress)
         self.picture_map = fit_picture_map(self._picture_pairs(images, order, vectors)).half()
         return validation
 
@@ -88,7 +89,9 @@ class FeatureRestorer(Restorer):
         self.maps.release()
         return torch.cat([self._vectors(self.maps.standardised(cached.maps_of(rows))) for rows in order.split(64)])
 
-    def _fit_gaussians(self, vectors: Float[Tensor, "n d"], progress: Progress) -> list[Encoded]:
+    def _fit_gaussians(
+        self, vectors: Float[Tensor, "n d"], groups: Int[Tensor, " n"], progress: Progress
+    ) -> list[Encoded]:
         """Fit the Gaussian of new images; the images of each fold are returned with one that was fitted without it."""
         clock = Clock(FOLDS + 1, math.inf)
 
@@ -98,7 +101,7 @@ class FeatureRestorer(Restorer):
             progress("gaussian", clock.done, clock.steps, clock.seconds_left())
             return found
 
-        fold = torch.arange(len(vectors), device=vectors.device) % FOLDS
+        fold = (groups.unique(return_inverse=True)[1] % FOLDS).to(vectors.device)
         fitted = [fit_to(vectors[fold != k]) for k in range(FOLDS)]
         missed = [(x := vectors[fold == k]) - one.project(x) for k, (one, _) in enumerate(fitted)]
         noise = torch.cat(missed).pow(2).mean()  # as of new images: a subspace's own images lie too close to it
@@ -109,7 +112,7 @@ class FeatureRestorer(Restorer):
         return [
             Encoded(part, partial(self.restore, gaussian))
             for k, gaussian in enumerate(restorers)
-            for part in vectors[k::FOLDS][: VALIDATION_IMAGES // FOLDS].split(8)
+            for part in vectors[fold == k][: VALIDATION_IMAGES // FOLDS].split(8)
         ]
 
     def _picture_pairs(

@@ -13,6 +13,7 @@ from unmask.detectors.ssm.network import STRIDE, ConditionalAutoencoder
 from unmask.detectors.ssm.restorer import Encoded, Observe, Restorer
 from unmask.errors import SettingError
 from unmask.features import backbones
+from unmask.features.groups import groups_of, set_aside
 from unmask.features.maps import Images, encode
 from unmask.features.neighbours import sample_rows
 from unmask.features.store import FeatureStore
@@ -88,8 +89,7 @@ class PixelRestorer(Restorer):
     def fit(self, images: Images, trainer: Trainer, observe: Observe) -> list[Encoded]:
         """Train on triplets (masked image, mask, original), one scale a step; every fifth image is set aside."""
         cached = encode(images, lambda stack: stack, stage="read", training=trainer.training)
-        is_aside = torch.arange(len(images)) % VALIDATION_EVERY == 0
-        trained, aside = torch.arange(len(images))[~is_aside], torch.arange(len(images))[is_aside]
+        trained, aside = set_aside(groups_of(images), VALIDATION_EVERY)
         rows = aside[sample_rows(len(aside), VALIDATION_IMAGES, generator_for(trainer.training.seed, "validation"))]
         validation = [Encoded(cached[part].float().to(trainer.device), self.restore) for part in rows.split(8)]
         steps = self.schedule.steps_for(len(trained))
