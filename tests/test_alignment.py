@@ -144,6 +144,7 @@ def test_grey_images_stay_grey(turns: Alignment) -> None:
     assert np.array_equal(found[0], found[1])
     assert found.shape == (3, H, W)
     assert found.dtype == np.float32
+    assert found.flags.writeable
 
 
 def test_pixels_beyond_the_view_have_the_least_value(turns: Alignment) -> None:

@@ -104,8 +104,10 @@ def brought(
     if pictures and weight.min() < 1:
         fill = _continued(there, weight, [one.mean(0, keepdims=True) if grey else one for one in pictures])
         there = there * weight + fill * (1 - weight)
-    there = there if there is planes else np.clip(there, 0, 1)
-    return np.broadcast_to(there, image.shape)
+    if there is planes:
+        return image
+    there = np.clip(there, 0, 1)
+    return np.repeat(there, 3, axis=0) if grey else there
 
 
 def _continued(
