@@ -36,6 +36,19 @@ IN_A_SENTENCE = {
 }
 """Each detector's own description in the table of the family."""
 
+KINDS = {
+    "blur": "out of focus: standard deviation of a Gaussian, of the shorter side",
+    "jpeg": "stored as JPEG: the lowest quality",
+    "noise": "noise of the sensor: standard deviation, of the range",
+    "motion": "moved during exposure, in any direction: length, of the shorter side",
+    "light": "brighter or darker, as a whole or from one side to the other",
+    "color": "another white balance: each channel by itself",
+    "shift": "the part aside: of the sides, both ways",
+    "turn": "the part turned: degrees, both ways",
+    "zoom": "nearer or farther",
+}
+"""What each kind of disturbance does, for the table of kinds."""
+
 COSTS = {
     "fit_seconds": ("fit, s", 1),
     "ms_p50": ("ms an image", 1),
@@ -231,6 +244,37 @@ def _aligned(rows: Sequence[Mapping[str, Any]], name: str, displaced: str, align
     return f"{auroc:.1f} / {alarms:.0f} / {recall:.0f}"
 
 
+def sensitivity_table(results: Path = RESULTS / "sensitivity.json") -> str:
+    """What sensitivity cards say of real defects, and recall: a line a data set, at the models' own thresholds."""
+    if not results.exists():
+        return NO_FIGURES
+    found = json.loads(results.read_text(encoding="utf-8"))
+    lines = []
+    for row in sorted((row for row in found["rows"] if row["raised"] == 0), key=lambda row: row["dataset"]):
+        bins = [f"{100 * one['predicted']:.0f} / {100 * one['recall']:.0f}" for one in row["bins"]]
+        shares = [f"{100 * row[name]:.0f}" for name in ("share_of_marks", "recall")]
+        lines.append([row["dataset"], *(bins or ["no masks"] * 3), *shares])
+    head = ["data set", *(f"{size}: card / recall" for size in ("small", "middle", "large")), "all marks", "recall"]
+    bins, sets, first = found["agreement"]["bins"], found["agreement"]["sets"], found["rows"][0]
+    own = bins["own_threshold"]
+    words = [
+        f"{own['n']} groups of defects at the models' own thresholds: rank correlation {_shown(own)}, the card is off "
+        f"by {100 * own['mean_distance']:.0f} points on average ({100 * own['mean_difference']:+.0f} with its sign).",
+        f"{bins['n']} groups, two higher thresholds included: rank correlation {_shown(bins)}, off by "
+        f"{100 * bins['mean_distance']:.0f} points ({100 * bins['mean_difference']:+.0f}).",
+        f"Rank correlation of recall with the share of all planted marks found: {_shown(sets['own_threshold'])} "
+        f"between the {sets['own_threshold']['n']} data sets at their own thresholds, {_shown(sets)} over all "
+        f"{sets['n']} pairs of a data set and a threshold.",
+        f"`{found['command']}` at commit {first['commit']} on {first['cores']} cores of {first['processor']}, "
+        f"{first['date']}.",
+    ]
+    return "\n".join([_table(head, lines), "", *(f"- {line}" for line in words)])
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    return "not known" if found["rank_correlation"] is None else f"{found['rank_correlation']:.2f}"
+
+
 def speed_table(results: Path = RESULTS / "speed") -> str:
     """The rows of a run on one data set, alone on the machine: the fastest first."""
     from unmask.benchmark.results import JSON, by_method, mean, rows_of
@@ -384,9 +428,28 @@ def rooms_table() -> str:
     )
 
 
+def kinds_table() -> str:
+    """The kinds of disturbance that can be tolerated, and how much of each a level means."""
+    from unmask.imaging.tolerance import LEVELS, LIMITS, written
+
+    lines = []
+    for kind, what in KINDS.items():
+        most = LIMITS[kind][0 if kind == "jpeg" else 1]
+        lines.append(
+            [
+                f"`{kind}`",
+                what,
+                *(written(kind, LEVELS[level][kind]) for level in ("mild", "strong")),
+                written(kind, most),
+            ]
+        )
+    return _table(["kind", "what happens, up to the amount", "mild", "strong", "most"], lines)
+
+
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "benchmark"): benchmark_table,
     ("README.md", "speed"): speed_table,
+    ("docs/tolerance.md", "kinds"): kinds_table,
     ("docs/evaluation.md", "thresholds"): threshold_table,
     ("docs/evaluation.md", "pixel_metrics"): pixel_metrics_table,
     ("docs/evaluation.md", "robustness"): robustness_table,
@@ -394,6 +457,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/evaluation.md", "kept_rate"): kept_rate_table,
     ("docs/evaluation.md", "scaling"): scaling_table,
     ("docs/evaluation.md", "align"): align_table,
+    ("docs/evaluation.md", "sensitivity"): sensitivity_table,
     ("README.md", "commands"): commands_table,
     ("README.md", "fragility"): fragility_sentence,
     ("README.md", "runtime"): runtime_sentence,

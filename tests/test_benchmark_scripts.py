@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiny import FEATURES, PIXELS, SIZE, SSM_FEATURES, SSM_PIXELS, write_dataset
+from tiny import FEATURES, FUSE, PIXELS, SIZE, SSM_FEATURES, SSM_PIXELS, write_dataset
 from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.detectors.isstad import ISSTAD
@@ -131,3 +131,31 @@ def test_the_settings_of_the_cache_script_are_in_range() -> None:
     import feature_cache
 
     assert "image_size" in ISSTAD(**feature_cache.SETTINGS["features (EfficientNet-Lite0)"]).params()
+
+
+def test_cards_are_compared_with_recall(weave: Path) -> None:
+    import sensitivity
+
+    with pytest.warns(UserWarning, match="at least 19 held-out"):
+        rows = sensitivity.measured(weave, 0, settings=FUSE)
+    assert [row["raised"] for row in rows] == [0, 1, 2]
+    assert sum(one["n"] for one in rows[0]["bins"]) == 3
+    assert all(0 <= one["predicted"] <= 1 for row in rows for one in row["bins"])
+    found = sensitivity.agreement(rows)
+    assert found["sets"]["n"] == 3
+    assert found["bins"]["n"] == sum(len(row["bins"]) for row in rows)
+
+
+def test_a_defect_is_compared_with_the_marks_that_show_it_best() -> None:
+    import sensitivity
+
+    def row(kind: str, contrast: float, found: list[float]) -> dict[str, object]:
+        return {"kind": kind, "contrast": contrast, "sizes": [1.0, 10.0, 100.0], "found": found}
+
+    rows = [row(kind, level, [0, 0, 0]) for kind in ("bright spots", "scratches") for level in (0.2, 0.5)]
+    card = {"rows": [row("dark spots", 0.2, [0, 0, 0.4]), row("dark spots", 0.5, [0, 1, 1]), *rows]}
+    dark = [0.0] * len(sensitivity.LEVELS)
+    dark[sensitivity.LEVELS.index(0.5)] = 100.0  # as large as a disc of 11.3 pixels
+    defect = {"area": 100, "is_slender": False, "areas": {"dark spots": dark, "bright spots": [0.0] * len(dark)}}
+    assert sensitivity.predicted(defect, card) == 1.0
+    assert sensitivity.predicted({**defect, "is_slender": True}, card) == 0.0

@@ -42,9 +42,11 @@ app.command()(measure.compare)
 @app.command()
 def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
     """Print everything that a model file says about itself."""
+    from unmask.inspection import sensitivity_text
     from unmask.inspection.loading import facts_of
 
-    for key, value in facts_of(model).items():
+    facts = facts_of(model)
+    for key, value in facts.items():
         if key == "self_test":
             out(f"{key:18} a score of {value['score']:.4g} on a built-in picture, checked whenever it is loaded")
         elif key == "images":
@@ -53,6 +55,10 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
         elif key == "alignment":
             kept = f"{len(value['pictures'])} good parts kept"
             out(f"{key:18} {value['way']}; a part is found from a similarity of {value['least']:.2g}, {kept}")
+        elif key == "sensitivity" and value:
+            out(f"{key:18} {sensitivity_text.introduction(value)}")
+            for line in sensitivity_text.lines(value, facts["calibration"]["threshold"]):
+                out(f"  {line}")
         elif isinstance(value, dict):
             out(key)
             for name, one in value.items():

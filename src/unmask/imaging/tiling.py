@@ -179,7 +179,7 @@ def square_at(
     """One square of what `judged_part` gives, at one of `Tiling.corners`."""
     if tiling.tile is None:
         return _into_square(part, tiling.size, tiling.resize)
-    return resize(_tile(part, *corner, tiling.tile), tiling.size, tiling.size)
+    return resize(tile_at(part, *corner, tiling.tile), tiling.size, tiling.size)
 
 
 def merge(maps: Iterable[Float[np.ndarray, "s s"]], tiling: Tiling, h: int, w: int) -> Float[np.ndarray, "h w"]:
@@ -207,7 +207,8 @@ def merge(maps: Iterable[Float[np.ndarray, "s s"]], tiling: Tiling, h: int, w: i
     return whole
 
 
-def _tile(part: Float[np.ndarray, "3 h w"], y: int, x: int, side: int) -> Float[np.ndarray, "3 t t"]:
+def tile_at(part: Float[np.ndarray, "3 h w"], y: int, x: int, side: int) -> Float[np.ndarray, "3 t t"]:
+    """A tile of what `judged_part` gives; beyond its edges, these repeat."""
     tile = part[:, y : y + side, x : x + side]
     missing = [(0, 0), *((0, side - n) for n in tile.shape[1:])]
     return np.pad(tile, missing, mode="edge") if any(after for _, after in missing) else tile

@@ -21,6 +21,7 @@ from unmask.imaging.options import ImageOptions
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
 from unmask.imaging.tolerance import Tolerance
+from unmask.inspection import sensitivity
 from unmask.inspection.calibration import rate_for
 from unmask.inspection.copies import Copies
 from unmask.inspection.crossing import fit_and_score, folds_of
@@ -130,6 +131,7 @@ def _fitted(
     facts |= {"n_normal": len(parts.normals), "n_held_out": len(parts.held_out), "n_scenes": parts.n_scenes}
     facts |= {"images": hashes, "expected_alarms": expected_alarms(unseen.scored, calibration.threshold)}
     facts |= {"properties": checked.properties()}
+    facts["sensitivity"] = sensitivity.card(unseen.predict, reading, unseen.images, calibration, training)
     if good.files is not None:
         facts["files"] = accounting.without(good.files, parts.unused(len(good.images), checked))
     facts |= {"fit_seconds": round(time.monotonic() - start, 1), **_circumstances(made)}

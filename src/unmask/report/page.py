@@ -22,6 +22,7 @@ from unmask.imaging.writing import failing_as, temporary_name
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, holds_animations
 from unmask.inspection.notes import lines_of
+from unmask.inspection.sensitivity_text import introduction, remarks, table
 from unmask.report.cards import Card, card_of, failed_card
 from unmask.report.charts import Chart, stacked_bars
 from unmask.types import AnomalyResult, FailedImage, SkippedFile
@@ -200,6 +201,7 @@ def _write_page(path: Path, facts: dict[str, Any], cards: list[Card], curves: Se
         bars=stacked_bars(scores, groups, threshold) if len(scores) else None,
         curves=curves,
         accounted=_accounted(facts["files"]),
+        sensitivity=_sensitivity(facts["model"].get("sensitivity"), threshold),
         heat_stops=["#{:02x}{:02x}{:02x}".format(*colour) for colour in HEAT_ANCHORS.tolist()],
     )
     with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
@@ -212,6 +214,13 @@ def _accounted(files: Mapping[str, Any] | None) -> str | None:
         return None
     skipped = [SkippedFile(Path(one["path"]), one["reason"]) for one in files["skipped"]]
     return accounting.sentence(files["seen"], skipped)
+
+
+def _sensitivity(card: Mapping[str, Any] | None, threshold: float) -> dict[str, Any] | None:
+    """The sensitivity card as the page shows it; models of older versions have none."""
+    if card is None:
+        return None
+    return {"introduction": introduction(card), "lines": table(card), "remarks": remarks(card, threshold)}
 
 
 def _shown(value: object) -> str:
