@@ -247,6 +247,28 @@ def pixel_metrics_table(results: Path = RESULTS / "pixel_metrics.json") -> str:
     return "\n".join([_table(head, lines), "", f"- {made}, {found['date']}. In brackets the bound that unmask states."])
 
 
+def align_table(results: Path = RESULTS / "align.json") -> str:
+    """Parts that do not lie still: figures of each data set, displaced and aligned in each way."""
+    if not results.exists():
+        return NO_FIGURES
+    rows = json.loads(results.read_text(encoding="utf-8"))["align"]
+    pairs = list(dict.fromkeys((row["displaced"], row["align"]) for row in rows))
+    names = sorted({row["dataset"] for row in rows})
+    lines = []
+    for displaced, align in pairs:
+        cells = [_aligned(rows, name, displaced, align) for name in names]
+        lines.append([displaced, align, *cells])
+    return _table(["displaced", "`--align`", *names], lines)
+
+
+def _aligned(rows: Sequence[Mapping[str, Any]], name: str, displaced: str, align: str) -> str:
+    wanted = {"dataset": name, "displaced": displaced, "align": align}
+    some = [row for row in rows if wanted.items() <= row.items()]
+    keys = ("image_auroc", "false_alarm_rate", "recall")
+    auroc, alarms, recall = (100 * sum(row[key] for row in some) / len(some) for key in keys)
+    return f"{auroc:.1f} / {alarms:.0f} / {recall:.0f}"
+
+
 def sensitivity_table(results: Path = RESULTS / "sensitivity.json") -> str:
     """What sensitivity cards say of real defects, and recall: a line a data set, at the models' own thresholds."""
     if not results.exists():
@@ -518,6 +540,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/evaluation.md", "false_alarms"): false_alarms_table,
     ("docs/evaluation.md", "kept_rate"): kept_rate_table,
     ("docs/evaluation.md", "scaling"): scaling_table,
+    ("docs/evaluation.md", "align"): align_table,
     ("docs/evaluation.md", "sensitivity"): sensitivity_table,
     ("README.md", "commands"): commands_table,
     ("README.md", "fragility"): fragility_sentence,

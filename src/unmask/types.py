@@ -221,6 +221,7 @@ class AnomalyResult:
         page: number of the picture in its file, counted from 1, where a page was chosen or all were judged.
         not_judged: why it would be refused, where it was judged all the same; see `FailedImage`.
         change: what has changed in the stream of images, once that was noticed: one line.
+        pose: how the part lay, where images are aligned and it was found; see `unmask.imaging.poses.Pose`.
     """
 
     score: float
@@ -238,6 +239,7 @@ class AnomalyResult:
     page: int | None = None
     not_judged: str | None = None
     change: str | None = None
+    pose: dict[str, float] | None = None
 
     @property
     def error(self) -> None:
@@ -255,6 +257,8 @@ class AnomalyResult:
             "regions": [asdict(region) for region in self.regions],
             "milliseconds": self.milliseconds,
             "notes": list(self.notes),
+            "pose": self.pose,
+            "skipped": None,
         }
 
 
@@ -291,5 +295,6 @@ class FailedImage:
             "regions": [],
             "milliseconds": {},
             "notes": [],
+            "pose": None,
             "skipped": None,
         }

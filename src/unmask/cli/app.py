@@ -58,6 +58,9 @@ def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
         elif key == "images":
             counts = ", ".join(f"{len(hashes)} {role.replace('_', ' ')}" for role, hashes in value.items())
             out(f"{key:18} {counts}; their contents are recognised")
+        elif key == "alignment":
+            kept = f"{len(value['pictures'])} good parts kept"
+            out(f"{key:18} {value['way']}; a part is found from a similarity of {value['least']:.2g}, {kept}")
         elif key == "sensitivity" and value:
             out(f"{key:18} {sensitivity_text.introduction(value)}")
             for line in sensitivity_text.lines(value, facts["calibration"]["threshold"]):

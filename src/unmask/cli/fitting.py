@@ -56,14 +56,17 @@ def fit(
     max_memory: opt.MaxMemory = None,
     scratch: opt.Scratch = None,
     recursive: opt.Recursive = True,
+    align: opt.Align = "none",
 ) -> None:
     """Learn from good images; write a model file."""
+    from unmask.imaging.alignment import check_way
     from unmask.inspection.model_file import check_model_name
 
     check_model_name(output)
     check_model_place(output)
     reading = _reading({"resize": resize, "tile": tile, "overlap": overlap, "region": region}, intensity_range)
-    reading |= _image_options({"bands": bands, "page": page, "max_pixels": max_pixels})
+    check_way(align)
+    reading |= {"align": align} | _image_options({"bands": bands, "page": page, "max_pixels": max_pixels})
     chosen = {"detector": detector, "preset": preset, "settings": settings_in(settings)}
     promise = _promise(tolerate, calibrate, false_alarm_rate, confidence)
     run = {"device": device, "devices": devices, "nodes": nodes, "max_minutes": max_minutes, "resume": resume}

@@ -95,6 +95,10 @@ Overlap = Annotated[float, typer.Option(help="Overlap of neighbouring tiles, as 
 Region = Annotated[
     str | None, typer.Option(help="Judge only a box x0,y0,x1,y1 in pixels, or the white part of this picture.")
 ]
+Align = Annotated[
+    str,
+    typer.Option(help="Bring parts to one pose first: none, shift (up to a quarter of the image), turn (any angle)."),
+]
 Intensity = Annotated[
     str | None,
     typer.Option(

@@ -16,6 +16,7 @@ from unmask.detectors import DETECTORS, Detector, make
 from unmask.errors import SettingError
 from unmask.features.store import check_memory
 from unmask.imaging import accounting
+from unmask.imaging.alignment import check_way
 from unmask.imaging.options import ImageOptions
 from unmask.imaging.region import region_of
 from unmask.imaging.tiling import Tiling
@@ -36,6 +37,7 @@ from unmask.inspection.pooling import expected_alarms, pooled
 from unmask.inspection.scoring import Reading
 from unmask.inspection.torch_backend import TorchBackend, import_path
 from unmask.inspection.training_images import TrainingImages, check_images
+from unmask.inspection.usual_pose import in_usual_pose
 from unmask.training.trainer import Training
 
 
@@ -64,6 +66,7 @@ def fit(  # noqa: D417 - arguments that belong together share a line
     page: str | int | None = None,
     max_pixels: float | None = None,
     recursive: bool = True,
+    align: str = "none",
 ) -> Inspector:
     """Learn from good images, and calibrate on scores of good images by a detector that has not seen them.
 
@@ -88,16 +91,19 @@ def fit(  # noqa: D417 - arguments that belong together share a line
         bands: which become grey (one) or RGB (three), counted from 1: (3, 2, 1); see docs/images.md, as the next two.
         page, max_pixels: which picture of several, from 1, or "all"; the most pixels of an image, None = 100 million.
         recursive: whether folders inside a folder of good images are learned from; see `load_dataset`.
+        align: bring the part to one pose before it is judged: "none", "shift" (up to a quarter) or "turn" (any angle).
 
     Raises:
         UnmaskError: of a kind that names the cause: bad images, too few of them, an unknown setting, no weights.
     """
+    check_way(align)
     run, (made, preset_name) = _training(training, seed, device), _detector(detector, preset, settings)
     tiling = Tiling(made.image_size, resize, tile, overlap, **({} if region is None else region_of(region)))
     reading = Reading(tiling, ImageOptions.of(intensity_range, bands, page, max_pixels))
     tolerance, calibrate = Tolerance.parse(tolerate), with_confidence(calibrate, confidence)
     good = good_images(images, held_out, share_of(held_out_share, calibrate), run.seed, recursive=recursive)
-    plan = Plan(tolerance, protocol_of(calibrate, made, good, held_out_share), Wanted(false_alarm_rate, confidence))
+    wanted = Wanted(false_alarm_rate, confidence)
+    plan = Plan(tolerance, protocol_of(calibrate, made, good, held_out_share), wanted, align)
     return _fitted(made, preset_name, good.in_pages(reading.options), reading, run, plan)
 
 
@@ -115,6 +121,7 @@ def _fitted(
     parts = divide(good.images, checked, given, reading, share, training.seed)
     if promised is None or good.given is None or parts.n_scenes != len(good.given.held_out):
         promised = plan.wanted.of(parts.n_scenes)
+    reading, checked = in_usual_pose(good.images, parts.normals, reading, checked, plan.align)
     seen = [checked.looks[number] for number in sorted((*parts.normals, *parts.held_out))]
     warn_of_looks(seen, no_noise=checked.is_noise_free)
     tolerance = plan.tolerance.of_grey() if checked.is_grey else plan.tolerance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,5 +95,7 @@ def _scored(predict: Predict, reading: Reading, variants: Sequence[Variant]) -> 
         if end < len(variants) and variants[end].tiling == variants[start].tiling:
             continue
         arrays = [variant.image.transpose(1, 2, 0) for variant in variants[start:end]]
-        yield from score_or_raise(predict, Reading(variants[start].tiling, options), arrays, BATCH)
+        yield from score_or_raise(
+            predict, replace(reading, tiling=variants[start].tiling, options=options), arrays, BATCH
+        )
         start = end

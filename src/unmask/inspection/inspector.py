@@ -1,7 +1,4 @@
-"""A fitted, calibrated detector that judges images of any size: fit, inspect, save, load.
-
-Nothing here imports torch: what computes is a backend, with torch or without it.
-"""
+"""A fitted, calibrated detector that judges images of any size. Nothing here imports torch: a backend computes."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import ImageError, SettingError
+from unmask.imaging.poses import returned_picture
 from unmask.imaging.properties import differences, is_grey, properties_of
 from unmask.imaging.tiling import Tiling
 from unmask.inspection import history
@@ -216,6 +214,9 @@ class Inspector:
         start = time.monotonic()
         mask, found = regions(one.map, self.calibration.pixel_threshold)
         times = {**one.milliseconds, "regions": 1000 * (time.monotonic() - start)}
+        restored = (
+            returned_picture(stretched(one.restored, *one.map.shape), one.pose) if one.restored is not None else None
+        )
         return AnomalyResult(
             score=one.score,
             threshold=self.calibration.threshold,
@@ -224,13 +225,14 @@ class Inspector:
             pixel_threshold=self.calibration.pixel_threshold,
             mask=mask,
             regions=found,
-            restored=None if one.restored is None else stretched(one.restored, *one.map.shape),
+            restored=restored,
             milliseconds={**times, "total": sum(times.values())},
             path=_path(one.source),
             explanation=explanation,
             notes=(*one.notes, *self._notes(one)),
             page=self.reading.page_of(one.source),
             not_judged=not_judged,
+            pose=None if one.pose is None else one.pose.to_dict(),
         )
 
     def _notes(self, one: Scored) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import DependencyError, ModelFileError, SettingError, UnmaskError
+from unmask.imaging.alignment import Alignment
 from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.options import ImageOptions
 from unmask.imaging.tiling import Tiling
@@ -112,7 +113,9 @@ def inspector_of(path: Path, facts: Mapping[str, Any], backend: Backend) -> Insp
         test = rest.pop("self_test")
         kept = rest.pop("intensity_range", None)
         intensity = None if kept is None else IntensityRange(**kept)
-        reading = Reading(tiling, ImageOptions.from_dict(rest.pop("reading", {}), intensity))
+        usual = rest.pop("alignment", None)
+        alignment = None if usual is None else Alignment.from_dict(usual)
+        reading = Reading(tiling, ImageOptions.from_dict(rest.pop("reading", {}), intensity), alignment)
         self_test.check(path, backend.predict, tiling.size, test, calibration)
         return Inspector(backend, calibration, reading, rest)
 

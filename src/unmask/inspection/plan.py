@@ -22,11 +22,13 @@ class Plan(NamedTuple):
         tolerance: what new good images may differ by.
         protocol: "cross" or "split"; see `fit`.
         wanted: the promise that was asked for.
+        align: how parts may lie: "none", "shift" or "turn"; see `fit`.
     """
 
     tolerance: Tolerance
     protocol: Literal["cross", "split"]
     wanted: Wanted
+    align: str = "none"
 
     @property
     def is_crossed(self) -> bool:

@@ -13,11 +13,13 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import ImageError
+from unmask.imaging.alignment import Alignment, Posed
 from unmask.imaging.images import pixels_of, planes
 from unmask.imaging.intensity import IntensityRange
 from unmask.imaging.measures import View, view_of
 from unmask.imaging.options import DEFAULTS, ImageOptions
 from unmask.imaging.pixels import Pixels
+from unmask.imaging.poses import Pose
 from unmask.imaging.tiling import Tiling, merge, split
 from unmask.inspection.sources import ImagePage, as_source, file_of
 from unmask.types import ArrayPrediction
@@ -33,10 +35,12 @@ class Reading:
     Attributes:
         tiling: how an image becomes squares.
         options: the intensity range, bands and page to take of an image, and its largest size.
+        alignment: what brings a part to its usual pose; None = images are judged as they lie.
     """
 
     tiling: Tiling
     options: ImageOptions = DEFAULTS
+    alignment: Alignment | None = None
 
     @property
     def intensity(self) -> IntensityRange | None:
@@ -62,6 +66,14 @@ class Reading:
         """
         return planes(self.pixels(source), self.intensity)
 
+    def posed(self, image: Float[np.ndarray, "3 h w"]) -> Posed:
+        """A decoded image with its part in the usual pose, where images are aligned."""
+        return Posed(image, None) if self.alignment is None else self.alignment.posed(image)
+
+    def returned(self, anomaly: Float[np.ndarray, "h w"], pose: Pose | None) -> Float[np.ndarray, "h w"]:
+        """A map of an aligned image, in the image's own pose."""
+        return anomaly if self.alignment is None or pose is None else self.alignment.returned(anomaly, pose)
+
     def page_of(self, source: Any) -> int | None:
         """The number of the picture that is taken from a source; None where nobody chose one."""
         if isinstance(source, ImagePage):
@@ -76,13 +88,14 @@ class Scored(NamedTuple):
     Attributes:
         source: where it came from.
         score: the highest of its squares.
-        map: (h, w) anomaly of each pixel.
-        square: (3, s, s), the square that scored highest.
+        map: (h, w) anomaly of each pixel, in the image's own pose.
+        square: (3, s, s), the square that scored highest; of an aligned image.
         size: (h, w) in pixels at which that square has its natural shape.
         restored: (3, s, s) the image as the detector would have it; None where it has none or sees only a part.
         milliseconds: "decode" and "predict", means over the images that were scored together.
         notes: on what was read, one line each.
         view: what is measured of the image, where it was asked for.
+        pose: of the part in the image, where images are aligned and it was found.
     """
 
     source: Any
@@ -94,6 +107,7 @@ class Scored(NamedTuple):
     milliseconds: dict[str, float]
     notes: tuple[str, ...] = ()
     view: View | None = None
+    pose: Pose | None = None
 
 
 class Failed(NamedTuple):
@@ -125,7 +139,7 @@ def score_images(
         start = time.monotonic()
         decoded = [_decoded(reading, source, viewed) for source in some]
         spent = 1000 * (time.monotonic() - start) / len(some)
-        yield from _scored(predict, reading.tiling, some, decoded, spent, batch)
+        yield from _scored(predict, reading, some, decoded, spent, batch)
 
 
 def score_or_raise(predict: Predict, reading: Reading, sources: Iterable[Any], batch: int = BATCH) -> Iterator[Scored]:
@@ -155,6 +169,7 @@ def numbered(source: object, number: int) -> str:
 
 class _Decoded(NamedTuple):
     image: Float[np.ndarray, "3 h w"]
+    pose: Pose | None
     notes: tuple[str, ...]
     view: View | None
 
@@ -166,17 +181,20 @@ def _decoded(reading: Reading, source: Any, viewed: bool) -> _Decoded | ImageErr
         box = reading.tiling.region(image.shape[1], image.shape[2], name_of(source))
     except ImageError as error:
         return error
-    return _Decoded(image, pixels.remarks, view_of(image, box) if viewed else None)
+    posed = reading.posed(image)
+    view = view_of(image, box) if viewed else None
+    return _Decoded(posed.image, posed.pose, (*pixels.remarks, *posed.notes), view)
 
 
 def _scored(
     predict: Predict,
-    tiling: Tiling,
+    reading: Reading,
     sources: list[Any],
     decoded: list[_Decoded | ImageError],
     spent: float,
     batch: int,
 ) -> Iterator[Scored | Failed]:
+    tiling = reading.tiling
     images = [one.image for one in decoded if isinstance(one, _Decoded)]
     start = time.monotonic()
     scored = iter(
@@ -194,7 +212,8 @@ def _scored(
             )
             continue
         size = square.shape[1:] if tiling.tile or tiling.resize != "squash" else _inner(tiling, one.image)
-        yield Scored(source, score, anomaly, square, size, restored, times, one.notes, one.view)
+        found = reading.returned(anomaly, one.pose)
+        yield Scored(source, score, found, square, size, restored, times, one.notes, one.view, one.pose)
 
 
 _One = tuple[float, np.ndarray, np.ndarray, np.ndarray | None]

@@ -91,12 +91,13 @@ def save(inspector: Inspector, path: Path) -> None:
 
 def judged_by(inspector: Inspector) -> dict[str, Any]:
     """What a verdict needs beside a graph, as plain values: calibration, tiling, and how images are read."""
-    intensity = inspector.reading.intensity
+    intensity, alignment = inspector.reading.intensity, inspector.reading.alignment
     return {
         "calibration": inspector.calibration.to_dict(),
         "tiling": inspector.tiling.to_dict(),
         "intensity_range": None if intensity is None else intensity.to_dict(),
         "reading": inspector.reading.options.to_dict(),
+        **({} if alignment is None else {"alignment": alignment.to_dict()}),
     }
 
 

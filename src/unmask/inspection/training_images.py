@@ -109,5 +109,5 @@ class TrainingImages:
         """An image, decoded once for all of its copies."""
         last = self._image
         if last is None or last[0] != number:
-            last = self._image = number, self.reading.decode(self.sources[number])
+            last = self._image = number, self.reading.posed(self.reading.decode(self.sources[number])).image
         return last[1]
