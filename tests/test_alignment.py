@@ -203,7 +203,7 @@ def test_a_displaced_good_part_scores_as_one_at_rest(inspector: Inspector) -> No
 
 
 def test_an_image_without_a_part_has_a_verdict_and_a_note(inspector: Inspector) -> None:
-    result = inspector.inspect(np.zeros((H, W, 3), np.uint8))
+    result = inspector.inspect(np.zeros((H, W, 3), np.uint8), refuse=False)
     assert result.pose is None
     assert NOT_FOUND in result.notes
     assert result.is_anomalous

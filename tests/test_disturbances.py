@@ -49,6 +49,16 @@ def test_a_copy_is_another_image_of_the_same_kind_and_equal_for_equal_seeds(kind
     assert np.abs(copy - image).max() > 0.005
 
 
+@pytest.mark.parametrize("kind", AMOUNTS)
+def test_an_image_of_8_bits_gives_a_copy_of_8_bits(kind: str, image: np.ndarray) -> None:
+    levels = np.rint(255 * image) / np.float32(255)
+    copy = 255 * disturbances.drawn(levels.astype(np.float32), kind, AMOUNTS[kind], np.random.default_rng(0))
+    assert np.abs(copy - np.rint(copy)).max() < 1e-3
+    if kind != "jpeg":
+        finer = 255 * disturbances.drawn(image, kind, AMOUNTS[kind], np.random.default_rng(0))
+        assert np.abs(finer - np.rint(finer)).max() > 0.1
+
+
 @pytest.mark.parametrize("kind", [kind for kind in AMOUNTS if kind != "color"])
 def test_a_grey_image_stays_grey(kind: str, image: np.ndarray) -> None:
     grey = np.broadcast_to(image[:1], image.shape)

@@ -43,9 +43,8 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def trained(paths: list[Path], file: Path, detector: str, settings: dict[str, Any], **more: Any) -> Inspector:
-    inspector = Inspector.fit(
-        paths[:20], held_out=paths[20:], detector=detector, settings=settings, training=Training(device="cpu"), **more
-    )
+    chosen: dict[str, Any] = {"detector": detector, "settings": settings, "tolerate": "none", **more}
+    inspector = Inspector.fit(paths[:20], held_out=paths[20:], training=Training(device="cpu"), **chosen)
     inspector.save(file)
     return inspector
 
@@ -105,6 +104,27 @@ def test_fewer_bits_are_calibrated_anew_and_not_taken_unasked(
     assert exported.facts["exported"]["precision"] == precision
     assert unmask.load(tmp_path / model.name).backend.name == "torch"
     assert unmask.load(tmp_path / model.name, backend="onnx").backend.name == "onnx", "asked for, it is taken"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_where_every_image_was_learned_the_thresholds_are_carried_over(
+    paths: list[Path], tmp_path: Path, precision: str
+) -> None:
+    inspector = Inspector.fit(paths, detector="patchcore", settings=PATCHCORE, training=Training(device="cpu"))
+    inspector.save(tmp_path / "a.unmask")
+    done = export(tmp_path / "a.unmask", precision=precision, images=paths, accept=True)
+    exported = unmask.load(done.path)
+    assert (done.calibrated_on, done.verdicts) == (0, 160)
+    if precision == "fp32":
+        assert exported.calibration == inspector.calibration
+        assert done.differing == 0
+        return
+    own = [result.score for result in inspector.inspect_many(paths)]
+    moved = [result.score for result in exported.inspect_many(paths)]
+    shift = np.median(np.divide(moved, own))
+    assert exported.calibration.threshold == pytest.approx(shift * inspector.calibration.threshold, rel=0.05)
+    assert exported.calibration.threshold != inspector.calibration.threshold
+    assert len(exported.calibration.scores) == len(paths)
 
 
 def test_fewer_bits_without_good_images_are_refused(model: Path, paths: list[Path], tmp_path: Path) -> None:

@@ -22,11 +22,16 @@ from unmask.imaging.properties import is_grey
 
 Picture = Float[np.ndarray, "3 h w"]
 
-QUALITY_LEAST, QUALITY_MOST = 5, 95  # of JPEG; a copy is drawn between the amount and the second
+QUALITY_MOST = 95  # of JPEG; a copy is drawn between the amount and this
+LEVELS = np.float32(255)  # of 8 bits
+MANY = 64  # rows and columns of an image that are looked at
 
 
 def drawn(image: Picture, kind: str, amount: float, random: np.random.Generator) -> Picture:
     """A copy of an image with a disturbance drawn at random, up to an amount.
+
+    An image of 8 bits gives a copy of 8 bits, as a camera would: on a white background, a network answers to the steps
+    of one level in a gradient.
 
     Args:
         image: RGB float32 in [0, 1].
@@ -35,7 +40,7 @@ def drawn(image: Picture, kind: str, amount: float, random: np.random.Generator)
         random: decides how much, and where to.
     """
     copy: Picture = np.clip(TAUGHT[kind](image, amount, random), 0, 1, dtype=np.float32)
-    return copy
+    return np.rint(copy * LEVELS) / LEVELS if _is_of_8_bits(image) else copy
 
 
 def blurred(image: Picture, sigma: float) -> Picture:
@@ -161,6 +166,13 @@ def salted(image: Picture, share: float, random: np.random.Generator) -> Picture
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def _is_of_8_bits(image: Picture) -> bool:
+    """Whether the values of an image are those of 8 bits, by some of its pixels."""
+    step = max(1, min(image.shape[1:]) // MANY)
+    levels = image[:, ::step, ::step] * LEVELS
+    return bool((np.abs(levels - np.rint(levels)) < 1e-3).all())
 
 
 def _blur(image: Picture, amount: float, random: np.random.Generator) -> Picture:

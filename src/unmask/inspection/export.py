@@ -17,7 +17,7 @@ from unmask.imaging.images import Source
 from unmask.imaging.writing import failing_as
 from unmask.inspection import history, self_test
 from unmask.inspection.copies import Copies
-from unmask.inspection.export_comparison import SLACK, Exported, compared
+from unmask.inspection.export_comparison import SLACK, Exported, carried, compared
 from unmask.inspection.exported import SUFFIXES, UNSEALED, ExportedBackend, open_exported, seal
 from unmask.inspection.graphs import set_text, write_graph
 from unmask.inspection.guarantee import images_needed
@@ -50,7 +50,9 @@ def export(
     """Write a model for machines without torch, and keep it only if its verdicts are the original's.
 
     Its thresholds are set anew from the scores that its own graph gives to good images that were not learned from:
-    arithmetic in fewer bits moves scores, and a threshold that belongs to other scores keeps no promise.
+    arithmetic in fewer bits moves scores, and a threshold that belongs to other scores keeps no promise. Where all
+    good images were learned from, the thresholds of the model are kept, or with fewer bits carried over to the scores
+    of the graph.
 
     Args:
         model: a .unmask file.
@@ -70,12 +72,14 @@ def export(
     _check(to, precision)
     inspector = load(model, backend="torch", device="cpu", detector=detector)
     target = _target(inspector, Path(model), path, to)
-    good = _not_learned_from(inspector, in_pages(Sources(images), inspector.reading.options))
-    setting = _setting_thresholds(inspector, good, precision)
+    given = list(in_pages(Sources(images), inspector.reading.options))
+    good = _not_learned_from(inspector, given)
+    carry = inspector.calibration.protocol == "cross" and precision != "fp32" and bool(given)
+    setting = [] if carry else _setting_thresholds(inspector, good, precision)
     with failing_as(target), tempfile.TemporaryDirectory(dir=_folder(target), prefix=".export-") as folder:
         made = Path(folder) / f"export{target.suffix}"
         write_graph(detector_of(inspector.backend), made, to, precision)
-        found, facts = _judged(inspector, made, list(good.values()), setting, target)
+        found, facts = _judged(inspector, made, list(good.values()) or given, setting, target, carry=carry)
         _refuse_differences(found, precision, accept)
         facts["exported"] |= {"to": to, "precision": precision, "from": fingerprint(model), "checksum": UNSEALED}
         set_text(made, json.dumps(facts))
@@ -164,12 +168,20 @@ def _setting_thresholds(inspector: Inspector, good: Mapping[str, Source], precis
 
 
 def _judged(
-    inspector: Inspector, made: Path, good: Sequence[Source], setting: Sequence[Source], target: Path
+    inspector: Inspector,
+    made: Path,
+    good: Sequence[Source],
+    setting: Sequence[Source],
+    target: Path,
+    *,
+    carry: bool,
 ) -> tuple[Exported, dict[str, Any]]:
     """Calibrate a graph, compare it with its model, and gather what its file says about itself."""
     backend = ExportedBackend(made)
     twin = _calibrated(inspector, backend, setting)
-    found = compared(inspector, twin, good, target)
+    if carry:
+        twin.calibration = carried(inspector, twin, good)
+    found = compared(inspector, twin, good, target, len(setting))
     differing = found.differing if found.verdicts else None
     facts = {
         **{name: value for name, value in inspector.facts.items() if name != history.EARLIER},  # of the model's scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +15,14 @@ from unmask.imaging.disturbances import blurred, lit
 from unmask.imaging.images import Source
 from unmask.imaging.options import DEFAULTS
 from unmask.inspection import self_test
+from unmask.inspection.calibration import Calibration
 from unmask.inspection.inspector import Inspector
 from unmask.inspection.scoring import Reading, score_or_raise
 from unmask.types import ArrayPrediction
 
 SLACK = 1e-3
 """How far scores and maps of an fp32 export may be from the model's: a share of the threshold or of themselves."""
+CARRIED = 30  # images, each as it is and in `_variants`
 COMPARED = 100  # images, each as it is and with `DISTURBED`
 SIGMA, GAIN = 0.003, 1.05  # of copies that are blurred and brighter
 
@@ -44,7 +47,9 @@ class Exported(NamedTuple):
     differing: int
 
 
-def compared(original: Inspector, twin: Inspector, good: Sequence[Source], target: Path) -> Exported:
+def compared(
+    original: Inspector, twin: Inspector, good: Sequence[Source], target: Path, calibrated_on: int
+) -> Exported:
     """Compare the scores and maps of the built-in picture, and those and the verdicts of good images and copies.
 
     Args:
@@ -52,6 +57,7 @@ def compared(original: Inspector, twin: Inspector, good: Sequence[Source], targe
         twin: what its export became.
         good: images.
         target: the path that the export will have.
+        calibrated_on: how many good images set the twin's thresholds.
     """
     square = self_test.picture(original.tiling.size)
     a, b = original.backend.predict(square), twin.backend.predict(square)
@@ -64,8 +70,41 @@ def compared(original: Inspector, twin: Inspector, good: Sequence[Source], targe
         scores, maps = max(scores, more[0]), max(maps, more[1])
         verdicts += 1
         differing += _differ(_margin(original, one), _margin(twin, other))
-    calibrated_on = twin.calibration.n_held_out if twin.calibration is not original.calibration else 0
     return Exported(target, scores, maps, calibrated_on, verdicts, differing)
+
+
+def carried(original: Inspector, twin: Inspector, good: Sequence[Source]) -> Calibration:
+    """The original's thresholds on the scale of the twin's scores and maps, where no image may set new ones.
+
+    Fewer bits move scores a little, and nearly in a line: that of least squares through what both say of good images and
+    of disturbed copies of them.
+
+    Args:
+        original: the model.
+        twin: what its export became.
+        good: images, learned or not.
+    """
+    plain, of = replace(original.reading, options=DEFAULTS), original.calibration
+    pairs = np.array(
+        [
+            [_facts(_scored(one, plain, variant)) for one in (original, twin)]
+            for variant in _variants(original.reading, good[:CARRIED])
+        ]
+    )  # n 2 3
+    lines = [np.polyfit(pairs[:, 0, fact], pairs[:, 1, fact], 1) for fact in range(3)]
+    on_score, on_peak, on_median = (partial(np.polyval, line) for line in lines)
+    return replace(
+        of,
+        threshold=float(on_score(of.threshold)),
+        pixel_threshold=float(on_peak(of.pixel_threshold)),
+        map_low=float(on_median(of.map_low)),
+        scores=tuple(float(f"{score:.6g}") for score in sorted(map(on_score, of.scores))),
+    )
+
+
+def _facts(prediction: ArrayPrediction) -> tuple[float, float, float]:
+    anomaly = prediction.maps[0]
+    return float(prediction.scores[0]), float(anomaly.max()), float(np.median(anomaly))
 
 
 def _margin(inspector: Inspector, prediction: ArrayPrediction) -> float:

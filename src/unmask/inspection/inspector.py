@@ -225,7 +225,7 @@ class Inspector:
             pixel_threshold=self.calibration.pixel_threshold,
             mask=mask,
             regions=found,
-            restored=restored,
+            restored=None if restored is None else returned_picture(restored, one.pose),
             milliseconds={**times, "total": sum(times.values())},
             path=_path(one.source),
             explanation=explanation,
