@@ -17,7 +17,7 @@ from unmask.imaging.images import Source
 from unmask.imaging.writing import failing_as
 from unmask.inspection import history, self_test
 from unmask.inspection.copies import Copies
-from unmask.inspection.export_comparison import SLACK, Exported, carried, compared
+from unmask.inspection.export_comparison import MAP_SLACK, SLACK, Exported, carried, compared
 from unmask.inspection.exported import SUFFIXES, UNSEALED, ExportedBackend, open_exported, seal
 from unmask.inspection.graphs import set_text, write_graph
 from unmask.inspection.guarantee import images_needed
@@ -202,10 +202,11 @@ def _calibrated(inspector: Inspector, backend: ExportedBackend, good: Sequence[S
 
 
 def _refuse_differences(found: Exported, precision: str, accept: bool) -> None:
-    if precision == "fp32" and max(found.difference, found.map_difference) > SLACK:
+    if precision == "fp32" and (found.difference > SLACK or found.map_difference > MAP_SLACK):
         raise ModelFileError(
             f"the exported scores differ by {found.difference:.2g} and the maps by {found.map_difference:.2g} of "
-            f"themselves, fp32 allows {SLACK:g}; nothing was written: report this, and use the .unmask file"
+            f"themselves, fp32 allows {SLACK:g} and {MAP_SLACK:g}; nothing was written: report this, and use the .unmask "
+            "file"
         )
     remedy = "export in fp32" if precision != "fp32" else "give the good images that the fit held out with --images"
     if found.differing > MOST_DIFFERING * found.verdicts and not accept:

@@ -20,8 +20,9 @@ from unmask.inspection.inspector import Inspector
 from unmask.inspection.scoring import Reading, score_or_raise
 from unmask.types import ArrayPrediction
 
-SLACK = 1e-3
-"""How far scores and maps of an fp32 export may be from the model's: a share of the threshold or of themselves."""
+SLACK, MAP_SLACK = 1e-3, 5e-3
+"""How far scores and maps of an fp32 export may be from the model's: a share of the threshold or of themselves. A patch
+that was learned lies at distance 0 from the bank, and the root of a square near 0 magnifies its rounding in a map."""
 CARRIED = 30  # images, each as it is and in `_variants`
 COMPARED = 100  # images, each as it is and with `DISTURBED`
 SIGMA, GAIN = 0.003, 1.05  # of copies that are blurred and brighter
@@ -76,8 +77,8 @@ def compared(
 def carried(original: Inspector, twin: Inspector, good: Sequence[Source]) -> Calibration:
     """The original's thresholds on the scale of the twin's scores and maps, where no image may set new ones.
 
-    Fewer bits move scores a little, and nearly in a line: that of least squares through what both say of good images and
-    of disturbed copies of them.
+    Fewer bits move scores a little, and nearly in a line: that of least squares through what both say of good images
+    and of disturbed copies of them.
 
     Args:
         original: the model.
