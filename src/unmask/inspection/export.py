@@ -205,8 +205,8 @@ def _refuse_differences(found: Exported, precision: str, accept: bool) -> None:
     if precision == "fp32" and (found.difference > SLACK or found.map_difference > MAP_SLACK):
         raise ModelFileError(
             f"the exported scores differ by {found.difference:.2g} and the maps by {found.map_difference:.2g} of "
-            f"themselves, fp32 allows {SLACK:g} and {MAP_SLACK:g}; nothing was written: report this, and use the .unmask "
-            "file"
+            f"themselves, fp32 allows {SLACK:g} and {MAP_SLACK:g}; nothing was written: report this, and use the "
+            ".unmask file"
         )
     remedy = "export in fp32" if precision != "fp32" else "give the good images that the fit held out with --images"
     if found.differing > MOST_DIFFERING * found.verdicts and not accept:
