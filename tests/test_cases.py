@@ -102,7 +102,7 @@ def test_camera_values_of_few_bits_measure_as_those_of_16(cases: Path, run: Run,
         assert run("evaluate", model, dataset, "-o", out)[0] == 0
         return float(json.loads((out / "metrics.json").read_text())["image_auroc"])
 
-    assert abs(measured(cases / f"camera_{bits}_bit") - measured(whole)) <= 0.005
+    assert abs(measured(cases / f"camera_{bits}_bit") - measured(whole)) <= 0.01
 
 
 # --- ground truth -----------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_copies_in_bursts_count_once_and_the_promise_is_that_of_twelve(cases: Pa
     _, out, _ = run("info", tmp_path / "model.unmask")
     counts = {line.split()[0]: int(line.split()[1]) for line in out.splitlines() if line.startswith("n_")}
     assert counts["n_normal"] + counts["n_held_out"] == 12
-    assert f"{1 / (counts['n_held_out'] + 1):.1%}" in err
+    assert f"{1 / 13:.1%}" in err, "every one of the twelve calibrates"
 
 
 # --- left out ---------------------------------------------------------------------------------------------------------

@@ -101,7 +101,8 @@ class TrainingImages:
         last = self._part
         if last is None or last[0] != (number, kind):
             variant = self.copies.variant(self._decoded(number), self.reading.tiling, kind, number)
-            part = judged_part(variant.image, variant.tiling, name_of(self.sources[number]))
+            seen = self.reading.posed(variant.image).image  # as in use: disturbed first, then brought to its pose
+            part = judged_part(seen, variant.tiling, name_of(self.sources[number]))
             last = self._part = (number, kind), part
         return last[1]
 
@@ -109,5 +110,5 @@ class TrainingImages:
         """An image, decoded once for all of its copies."""
         last = self._image
         if last is None or last[0] != number:
-            last = self._image = number, self.reading.posed(self.reading.decode(self.sources[number])).image
+            last = self._image = number, self.reading.decode(self.sources[number])
         return last[1]
