@@ -75,7 +75,7 @@ def _changed(paths: Sequence[Path], change: Change) -> list[np.ndarray]:
 
 
 def _flagged(inspector: unmask.Inspector, images: Sequence[np.ndarray]) -> float:
-    return float(np.mean([result.is_anomalous for result in inspector.inspect_many(images)]))
+    return float(np.mean([result.is_anomalous for result in inspector.inspect_many(images, refuse=False)]))
 
 
 if __name__ == "__main__":

@@ -256,6 +256,7 @@ def noisy(image: np.ndarray, seed: int) -> np.ndarray:
     return (image.astype(int) + np.random.default_rng(seed).integers(-1, 2, image.shape)).astype(np.uint8)
 
 
+@pytest.mark.filterwarnings("ignore:the parts in the good images lie up to")
 @pytest.mark.parametrize(("detector", "settings"), [("fre", FRE), ("patchcore", PATCHCORE)])
 def test_one_grey_level_of_noise_is_no_defect(detector: str, settings: dict[str, Any]) -> None:
     images = [drawn(seed) for seed in range(60)]

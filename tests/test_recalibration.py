@@ -95,8 +95,8 @@ def test_the_thresholds_are_those_of_the_new_images_and_nothing_else_changes(
     said = run("calibrate", model, monday)
     assert said.code == 0, said.err
     after = unmask.load(model, backend="torch")
-    scores = [result.score for result in before.inspect_many(monday)]
-    peaks = [result.map.max() for result in before.inspect_many(monday)]
+    scores = [result.score for result in before.inspect_many(monday, refuse=False)]
+    peaks = [result.map.max() for result in before.inspect_many(monday, refuse=False)]
     rank = rank_for(25, 0.05)
     assert after.calibration.threshold == pytest.approx(sorted(scores)[rank - 1], rel=1e-6)
     assert after.calibration.pixel_threshold == pytest.approx(sorted(peaks)[rank - 1], rel=1e-6)
@@ -302,7 +302,7 @@ def test_copies_with_noise_are_scored_where_the_fit_had_them(
 
 def test_new_images_are_compared_with_those_that_set_the_threshold(inspector: Inspector, monday: Path) -> None:
     first = sorted(monday.iterdir())[0]
-    assert any("the good images were PNG" in note for note in inspector.inspect(first).notes)
+    assert any("the good images were PNG" in note for note in inspector.inspect(first, refuse=False).notes)
     assert inspector.calibrate(monday).inspect(first).notes == ()
 
 
@@ -322,7 +322,9 @@ def test_an_export_is_calibrated_without_torch_and_undone(exported: Path, fitted
     done = run_python("-c", WITHOUT_TORCH, "calibrate", exported, monday)
     assert done.returncode == 0, done.stderr
     found = unmask.load(exported)
-    scores = sorted(result.score for result in unmask.load(fitted.with_suffix(".onnx")).inspect_many(monday))
+    scores = sorted(
+        result.score for result in unmask.load(fitted.with_suffix(".onnx")).inspect_many(monday, refuse=False)
+    )
     assert found.calibration.threshold == pytest.approx(scores[rank_for(25, 0.05) - 1], rel=1e-5)
     assert found.facts["calibrated"]["backend"] == "onnx"
     import onnx
@@ -361,7 +363,7 @@ def test_a_calibrated_model_is_not_replaced_by_the_export_beside_it(
 ) -> None:
     assert unmask.load(model).backend.name == "onnx"
     said = run("calibrate", model, monday)
-    assert f"{exported} keeps the thresholds that it has" in said.err
+    assert f"{exported.name} keeps the thresholds that it has" in said.err
     assert unmask.load(model).backend.name == "torch"
     assert unmask.load(model).calibration.n_held_out == 25
     assert run("calibrate", model, "--undo").code == 0

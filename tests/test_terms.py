@@ -56,7 +56,7 @@ def test_forbidden_rows_do_not_count_and_nothing_is_changed() -> None:
 def test_an_image_s_own_vectors_do_not_count_in_a_bank() -> None:
     maps = [normal(4, 3, 8, 8), normal(4, 5, 4, 4, seed=1)]
     bank = Bank([0, 1], grid=8, size=1000)
-    bank.fill(4, [(0, [level[:3] for level in maps]), (3, [level[3:] for level in maps])], seed=0)
+    bank.fill(torch.arange(4), [(0, [level[:3] for level in maps]), (3, [level[3:] for level in maps])], seed=0)
     assert bank.vectors.shape == (4 * 64, 8)
     as_new = bank.distances(maps)
     as_own = bank.distances(maps, torch.arange(4))

@@ -129,8 +129,8 @@ def _note_exports(target: Path) -> None:
         export = target.with_suffix(suffix)
         if target.suffix not in SUFFIXES and export.is_file():
             note(
-                f"Note: {export} keeps the thresholds that it has, and is not taken in place of {target} unless they "
-                f"are its own; make a new one with: unmask export {target}"
+                f"Note: {export.name} keeps the thresholds that it has, and is not taken in place of {target.name} "
+                f"unless they are its own; make a new one with: unmask export {target}"
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -23,7 +22,7 @@ from unmask.inspection.explanation import frames, stretched
 from unmask.inspection.guarantee import Wanted
 from unmask.inspection.options import checked_options
 from unmask.inspection.scoring import BATCH, Failed, Reading, Scored, name_of, score_images
-from unmask.inspection.sources import ImagePage, file_of, in_pages, several
+from unmask.inspection.sources import ImagePage, file_of, in_pages, path_of, several
 from unmask.inspection.usual import Usual
 from unmask.inspection.watch import StreamWatch, checked_watch
 from unmask.types import AnomalyResult, FailedImage, Frame
@@ -200,11 +199,13 @@ class Inspector:
                 raise one.error
             else:
                 reason, page = one.error.not_judged, self.reading.page_of(one.source)
-                yield FailedImage(str(one.error), _path(one.source), page, reason, watch.add({}, None))
+                yield FailedImage(str(one.error), path_of(one.source), page, reason, watch.add({}, None))
 
     def _refusal(self, one: Scored) -> str | None:
         if self.usual is None or one.view is None:
             return None
+        if self.facts.get("noise_added"):  # drawn parts hardly spread: a defect is as far from them as another product
+            return self.usual.emptiness(one.view)
         return self.usual.refusal(one.view, one.score, one.map, self.calibration)
 
     def _explanation(self, one: Scored) -> tuple[Frame, ...]:
@@ -227,7 +228,7 @@ class Inspector:
             regions=found,
             restored=None if restored is None else returned_picture(restored, one.pose),
             milliseconds={**times, "total": sum(times.values())},
-            path=_path(one.source),
+            path=path_of(one.source),
             explanation=explanation,
             notes=(*one.notes, *self._notes(one)),
             page=self.reading.page_of(one.source),
@@ -293,8 +294,3 @@ class Inspector:
         from unmask.inspection.saving import save
 
         save(self, Path(path))
-
-
-def _path(source: Any) -> Path | None:
-    file = file_of(source)
-    return Path(os.fsdecode(file)) if isinstance(file, str | os.PathLike) else None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from unmask.datasets import load as load_dataset
 from unmask.errors import DatasetError
-from unmask.inspection import history
+from unmask.inspection import history, usual
 from unmask.inspection.checking import Checked, Progress, check
 from unmask.inspection.copies import Copies
 from unmask.inspection.division import each_scene_once
@@ -97,6 +97,9 @@ def recalibrated(inspector: Inspector, good: GoodImages, wanted: Wanted, progres
         "backend": inspector.backend.name,
         "images": checked.hashes,
         "properties": checked.properties(),
+        usual.FACT: usual.Usual.of(
+            [one.view for one in checked.looks], [one.copies for one in checked.looks]
+        ).to_dict(),
         "expected_alarms": {kind: list(one) for kind, one in expected_alarms(scored, calibration.threshold).items()},
     }
     facts = history.added({**inspector.facts, "calibration": before.to_dict()}, calibration, made)

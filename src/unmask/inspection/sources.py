@@ -41,6 +41,12 @@ def file_of(image: Any) -> Any:
     return image.file if isinstance(image, ImagePage) else image
 
 
+def path_of(source: Any) -> Path | None:
+    """The path of an image or page; None of what is no file."""
+    file = file_of(source)
+    return Path(os.fsdecode(file)) if isinstance(file, str | os.PathLike) else None
+
+
 class Sources(Sequence[Source]):
     """n images of a sequence or a data set, each taken from it when it is asked for.
 

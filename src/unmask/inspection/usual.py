@@ -18,6 +18,7 @@ from unmask.imaging.disturbances import drawn
 from unmask.imaging.images import resize
 from unmask.imaging.measures import TEXTURE, View, shift_of, view_of
 from unmask.imaging.tolerance import MILD
+from unmask.inspection import history
 from unmask.inspection.calibration import Calibration
 
 FACT = "usual"  # its name among the facts of a model file
@@ -94,8 +95,8 @@ class Usual:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Usual | None:
-        """Of a model file; None where it does not say, as those of older versions."""
-        values = facts.get(FACT)
+        """Of a model file: of the images of its last calibration; None where it does not say, as of older versions."""
+        values = history.current(facts, FACT)
         if values is None:
             return None
         arrays: dict[str, Any] = {name: np.array(one) if isinstance(one, list) else one for name, one in values.items()}
