@@ -129,6 +129,11 @@ class Fuse(Detector):
             if part.maps is not None:
                 part.maps.share(self.maps)
 
+    @property
+    def can_be_crossed(self) -> bool:
+        """Whether each part fits in seconds; see `Detector.can_be_crossed`."""
+        return super().can_be_crossed and all(part.maps is None or part.can_be_crossed for part in self.members)
+
     # --- the fit ------------------------------------------------------------------------------------------------------
 
     def _fit(self, images: Images, training: Training) -> None:

@@ -195,6 +195,11 @@ class SSM(Detector):
 
     # --- learn to restore what random masks hide ----------------------------------------------------------------------
 
+    @property
+    def can_be_crossed(self) -> bool:
+        """False: a fit already holds one Gaussian for each fold; once more for each of five would take minutes."""
+        return False
+
     def _fit(self, images: Images, training: Training) -> None:
         """Learn to restore, then take the spread of the scores; see `Detector.fit`."""
         self.fit_scores(self.fit_restorer(images, training), training.progress)
