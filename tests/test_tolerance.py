@@ -20,7 +20,7 @@ from unmask.imaging.tolerance import LEVELS, LIMITS, Tolerance, working_copy, wo
 from unmask.inspection.copies import AS_IT_IS, COPIES_OF_KIND, LEAST_COPIES, Copies, group_of
 from unmask.inspection.crossing import FOLDS, ONE_BY_ONE, folds_of
 from unmask.inspection.held_out import HeldOut, highest, score_held_out
-from unmask.inspection.pooling import UNDISTURBED, expected_alarms, pooled, quantile
+from unmask.inspection.pooling import UNDISTURBED, alarms_in_words, expected_alarms, pooled, quantile
 from unmask.inspection.scoring import Reading
 from unmask.training.trainer import Training
 from unmask.types import ArrayPrediction
@@ -188,7 +188,10 @@ def test_the_promise_holds_on_average_over_kinds() -> None:
 
 def test_expected_alarms_are_told_by_kind() -> None:
     images = [[held_out(s), held_out(s + 0.5, "blur")] for s in (0.1, 0.2, 0.6, 0.9)]
-    assert expected_alarms(images, 0.65) == {AS_IT_IS: (0.25, 4), "blur": (0.75, 4)}
+    found = expected_alarms(images, 0.65)
+    assert found == {AS_IT_IS: (0.25, 4), "blur": (0.75, 4)}
+    words = alarms_in_words({"noise": (0.5, 4), **found})
+    assert words == "as it is 25.0 % of 4, blur 75.0 % of 4, noise 50.0 % of 4"
 
 
 def test_a_weighted_quantile_with_equal_weights_is_an_order_statistic() -> None:
@@ -344,6 +347,9 @@ def test_the_command_takes_both_options(run: Run, folder: Path, tmp_path: Path) 
     assert done.code == 0
     assert "blur" in done.err
     assert "shift" in done.err
+    told = run("info", tmp_path / "a.unmask").out
+    assert "tolerance          blur=0.5%,shift=6%" in told
+    assert "expected_alarms    as it is" in told
     for option, value in (("--tolerate", "shift=99%"), ("--calibrate", "both")):
         bad = run("fit", folder, "-o", tmp_path / "b.unmask", *tiny, option, value)
         assert bad.code == 2

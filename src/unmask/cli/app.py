@@ -14,7 +14,7 @@ import typer
 from unmask.cli import calibrating, data, fitting, inspecting, measure
 from unmask.cli import options as opt
 from unmask.cli.arguments import needs_torch
-from unmask.cli.console import fail, megabytes, note, out, shown, silence, streams, warn
+from unmask.cli.console import fail, megabytes, note, out, silence, streams, warn
 from unmask.cli.failures import reason_of
 from unmask.cli.signals import Signals
 from unmask.errors import TrainingStopped
@@ -43,36 +43,11 @@ app.command()(measure.compare)
 @app.command()
 def info(model: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
     """Print everything that a model file says about itself."""
-    from unmask.inspection import sensitivity_text
+    from unmask.cli.information import lines_of
     from unmask.inspection.loading import facts_of
 
-    facts = facts_of(model)
-    for key, value in facts.items():
-        if key == "calibration" and isinstance(value, dict):
-            for line in calibrating.calibration_lines(facts):
-                out(line)
-        elif key in calibrating.HISTORY:
-            continue
-        elif key == "self_test":
-            out(f"{key:18} a score of {value['score']:.4g} on a built-in picture, checked whenever it is loaded")
-        elif key == "images":
-            counts = ", ".join(f"{len(hashes)} {role.replace('_', ' ')}" for role, hashes in value.items())
-            out(f"{key:18} {counts}; their contents are recognised")
-        elif key == "alignment":
-            kept = f"{len(value['pictures'])} good parts kept"
-            out(f"{key:18} {value['way']}; a part is found from a similarity of {value['least']:.2g}, {kept}")
-        elif key == "sensitivity" and value:
-            out(f"{key:18} {sensitivity_text.introduction(value)}")
-            for line in sensitivity_text.lines(value, facts["calibration"]["threshold"]):
-                out(f"  {line}")
-        elif key == "usual":
-            out(f"{key:18} {len(value['measures'])} measures of the good images, which new ones are compared with")
-        elif isinstance(value, dict):
-            out(key)
-            for name, one in value.items():
-                out(f"  {name:16} {shown(one)}")
-        else:
-            out(f"{key:18} {shown(value)}")
+    for line in lines_of(facts_of(model)):
+        out(line)
     out(f"{'file size':18} {megabytes(model):.1f} MB")
 
 

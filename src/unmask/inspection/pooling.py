@@ -76,8 +76,9 @@ def expected_alarms(images: Sequence[Sequence[HeldOut]], threshold: float) -> di
 
 
 def alarms_in_words(expected: Mapping[str, Sequence[float]]) -> str:
-    """What each kind costs, such as "as it is 3 %, blur 6 % (92 images)", as `expected_alarms` gives it."""
-    return ", ".join(f"{kind} {100 * rate:.1f} % of {n:.0f}" for kind, (rate, n) in expected.items())
+    """What each kind costs, the dearest first behind "as it is": "as it is 3.0 % of 92, blur 6.0 % of 45"."""
+    ranked = sorted(expected.items(), key=lambda item: (item[0] != AS_IT_IS, -item[1][0]))
+    return ", ".join(f"{kind} {100 * rate:.1f} % of {n:.0f}" for kind, (rate, n) in ranked)
 
 
 def quantile(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"], level: float) -> float:

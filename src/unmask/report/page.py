@@ -23,6 +23,7 @@ from unmask.inspection import history
 from unmask.inspection.calibration import Calibration
 from unmask.inspection.explanation import ANIMATIONS, holds_animations
 from unmask.inspection.notes import lines_of
+from unmask.inspection.pooling import alarms_in_words
 from unmask.inspection.sensitivity_text import introduction, remarks, table
 from unmask.inspection.watch import Change
 from unmask.report.cards import Card, card_of, failed_card
@@ -33,7 +34,7 @@ FORMAT, VERSION = "unmask-report", 2
 """Of results.json; the version rises when a name or a meaning changes."""
 
 FILES = frozenset({"index.html", "results.json"})
-NOT_SHOWN = frozenset({"images", "usual", history.NOW, history.EARLIER})
+NOT_SHOWN = frozenset({"images", "usual", "expected_alarms", history.NOW, history.EARLIER})
 """Facts that are long: hashes of each image, numbers of each, and earlier thresholds."""
 MORE_FILES = frozenset({"results.parquet", "metrics.json", ANIMATIONS})
 
@@ -128,6 +129,7 @@ def _facts(
         "title": printable(title),
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "calibration": {**calibration.to_dict(), "promise": calibration.promise},
+        "expected": alarms_in_words(history.current(model, "expected_alarms") or {}),
         "model": {name: value for name, value in model.items() if name not in NOT_SHOWN}
         | ({history.NOW: made} if (made := history.sources(model)) else {}),
         "files": None if files is None else accounting.listed(*files),
