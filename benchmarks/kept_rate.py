@@ -28,8 +28,8 @@ from unmask.benchmark.results import rows_of, write
 from unmask.datasets import load
 from unmask.detectors import build, find
 from unmask.features.maps import CachedImages, CachedMaps
-from unmask.inspection.calibration import Calibration
 from unmask.inspection.guarantee import DEFAULT_RATE, best_rate
+from unmask.inspection.pooling import without_copies
 from unmask.training.trainer import Training
 
 RESULTS = Path(__file__).parent / "results" / "kept_rate.json"
@@ -143,7 +143,7 @@ def scores_of(detector: Any, cached: CachedMaps) -> np.ndarray:
 def _threshold(scores: np.ndarray) -> tuple[float, float]:
     """The threshold of the default rate, or of the best that so many scores can promise; and that rate."""
     rate = max(DEFAULT_RATE, best_rate(len(scores)))
-    found = Calibration.from_normals(((float(score), np.full((1, 1), score)) for score in scores), rate)
+    found = without_copies(((float(score), np.full((1, 1), score)) for score in scores), rate)
     return found.threshold, rate
 
 

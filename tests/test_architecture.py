@@ -40,7 +40,8 @@ TORCH_FILES = {
     "benchmark.cost": "counts torch's threads",
     "benchmark.anomalib_worker": "runs other people's torch models in a process of its own",
 }
-MOST_ENTRIES, MOST_LINES, MOST_LINES_OF_BODY = 16, 300, 35
+MOST_ENTRIES, MOST_LINES, MOST_LINES_OF_FUNCTION, MOST_LINES_OF_BODY = 16, 300, 50, 35
+FITS = {"inspection.fitting.fit", "cli.fitting.fit"}  # each option is a line, and in Python a line that explains it
 
 LABEL_NAMES = {"Sample", "anomalous", "read_mask", "read_masks", "has_masks"}
 LABEL_ATTRIBUTES = {"masks", "saturation", "test"}
@@ -131,12 +132,15 @@ def test_the_house_is_small() -> None:
     assert len(entries) <= MOST_ENTRIES, entries
     assert {name: n for name, text in MODULES.items() if (n := text.count("\n")) > MOST_LINES} == {}
     functions = {
-        f"{name}.{node.name}": lines_of_body(node)
+        f"{name}.{node.name}": node
         for name, text in MODULES.items()
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef)
     }
-    assert {name: n for name, n in functions.items() if n > MOST_LINES_OF_BODY} == {}
+    lengths = {name: (node.end_lineno or 0) - node.lineno + 1 for name, node in functions.items()}
+    assert {name for name, n in lengths.items() if n > MOST_LINES_OF_FUNCTION} == FITS
+    bodies = {name: lines_of_body(node) for name, node in functions.items()}
+    assert {name: n for name, n in bodies.items() if n > MOST_LINES_OF_BODY} == {}
 
 
 def lines_of_body(function: ast.FunctionDef) -> int:

@@ -133,6 +133,7 @@ def test_options_of_fits_are_part_of_a_method_where_they_are_not_the_default() -
         ("gentle", None, "--tolerate gentle: 'gentle' is unknown; give mild, none, strong, or some of blur, jpeg"),
         ("blur,gamma", None, "'gamma' is unknown"),
         ("none,blur", None, "'none' is unknown"),
+        ("shift=99%", None, "shift=99% is out of range"),
         ("", None, "'' is unknown"),
         (None, "both", "--calibrate both is unknown; give cross or split"),
     ],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from unmask.errors import CalibrationError, SettingError
 from unmask.inspection.calibration import Calibration, regions
 from unmask.inspection.guarantee import best_rate, images_needed
+from unmask.inspection.pooling import without_copies
 
 RATES = st.integers(1, 99_999).map(lambda parts: parts / 100_000)
 
@@ -18,7 +19,7 @@ RATES = st.integers(1, 99_999).map(lambda parts: parts / 100_000)
 def calibrated(scores, rate, maps=None):
     scores = np.asarray(scores, dtype=float)
     maps = [np.full((2, 3), score, np.float32) for score in scores] if maps is None else maps
-    return Calibration.from_normals(zip(scores, maps, strict=True), rate)
+    return without_copies(zip(scores, maps, strict=True), rate)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from unmask.inspection.guarantee import (
     rate_for,
     rate_interval,
 )
+from unmask.inspection.pooling import without_copies
 
 CONFIDENCES = st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99, 0.9999])
 
@@ -71,7 +72,7 @@ def simulated(n: int, rate: float, confidence: float | None, fits: int = 4000) -
     scores = np.random.default_rng(0).random((fits, n))
     thresholds = np.sort(scores)[:, rank_for(n, rate, confidence) - 1]
     point = np.zeros((1, 1), np.float32)
-    first = Calibration.from_normals(((score, point) for score in scores[0]), rate, confidence)
+    first = without_copies(((score, point) for score in scores[0]), rate, confidence)
     assert first.threshold == thresholds[0]
     return 1 - thresholds, first
 

@@ -35,6 +35,7 @@ from unmask.benchmark.robustness import NONE, Disturbed
 from unmask.errors import DependencyError, ForeignError
 from unmask.imaging import images
 from unmask.inspection.calibration import Calibration, regions
+from unmask.inspection.pooling import without_copies
 from unmask.types import AnomalyResult
 
 PYTHON_OF_ANOMALIB = "UNMASK_ANOMALIB_PYTHON"
@@ -81,7 +82,7 @@ class Maps:
     def calibrate(self, held_out: Sequence[Path], rate: float) -> Calibration:
         """From held-out normal images, as with our own detectors."""
         whole = [Disturbed(path, NONE) for path in held_out]
-        return Calibration.from_normals(((self.scores[one], self._sized(one)) for one in whole), rate)
+        return without_copies(((self.scores[one], self._sized(one)) for one in whole), rate)
 
     def results(self, wanted: Iterable[Disturbed], calibration: Calibration) -> Iterator[AnomalyResult]:
         """The verdicts, maps at the size of their images."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmask.errors import SettingError
 from unmask.imaging import disturbances
+from unmask.imaging.tolerance import Tolerance
 
 if TYPE_CHECKING:
     from unmask.detectors import Detector
@@ -130,6 +131,7 @@ def fit_options(tolerate: str | None, calibrate: str | None) -> dict[str, str]:
     if unknown and (kinds[1:] or wanted[0] not in TOLERANCES):
         known = f"{', '.join(TOLERANCES)}, or some of {', '.join(disturbances.TAUGHT)}"
         raise SettingError(f"--tolerate {tolerate}: {unknown[0]!r} is unknown; give {known}")
+    Tolerance.parse(",".join(wanted))  # the amounts are known to be right before hours of work
     given = {"tolerate": "" if wanted == [DEFAULT_TOLERANCE] else ",".join(wanted), "calibrate": calibrate}
     return {name: value for name, value in given.items() if value}
 

@@ -1,12 +1,11 @@
 """Held-out normal scores to thresholds with a stated guarantee, and a map's anomalous regions above its threshold.
 
-The rule is split conformal prediction (Vovk, Gammerman and Shafer 2005; Laxhammar and Falkman 2010): the threshold is
-one of the held-out scores; which one, and what that promises, says `guarantee`.
+The rule is conformal prediction (Vovk, Gammerman and Shafer 2005; Laxhammar and Falkman 2010): the threshold is one of
+the scores of good images that a detector has not seen. `pooling` finds it, and `guarantee` says what it promises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from unmask.imaging.components import Runs, components
 from unmask.inspection.guarantee import images_needed, rank_for, rate_interval
 from unmask.types import Region
 
-PROTOCOLS = ("split", "cross")
+PROTOCOLS = ("cross", "split")
 OPTIONAL = {"scores", "protocol", "confidence"}
 """Names that files of format 3 and before do not have."""
 _EXTREMES = (np.minimum, np.minimum, np.maximum, np.maximum)  # of a box: x0, y0, x1, y1
@@ -49,39 +48,6 @@ class Calibration:
     scores: tuple[float, ...] = ()
     protocol: Literal["split", "cross"] = "split"
     confidence: float | None = None
-
-    @classmethod
-    def from_normals(
-        cls,
-        scored: Iterable[tuple[float, Float[np.ndarray, "_ _"]]],
-        false_alarm_rate: float,
-        confidence: float | None = None,
-    ) -> Calibration:
-        """Calibrate on held-out normal images that the detector has never seen.
-
-        Args:
-            scored: the score and the map (h, w) of each of n images in any order, read one at a time; sizes may differ.
-            false_alarm_rate: the share of normal images that may be called anomalous, in (0, 1).
-            confidence: with which the threshold in itself keeps it, in [0.5, 0.9999]; None = it is kept on average.
-
-        Raises:
-            SettingError: the rate or the confidence is out of range.
-            CalibrationError: n is too small for them, or a score or map holds NaN or infinity.
-        """
-        facts = np.array([(score, one.max(), np.median(one)) for score, one in scored], dtype=float).reshape(-1, 3)
-        rank = rank_for(len(facts), false_alarm_rate, confidence)
-        if not np.isfinite(facts).all():
-            raise CalibrationError("held-out scores or maps hold NaN or infinity; mend the detector that made them")
-        scores, peaks, medians = facts.T
-        return cls(
-            threshold=float(np.sort(scores)[rank - 1]),
-            pixel_threshold=float(np.sort(peaks)[rank - 1]),
-            false_alarm_rate=false_alarm_rate,
-            n_held_out=len(facts),
-            map_low=float(np.median(medians)),
-            scores=tuple(float(f"{score:.6g}") for score in np.sort(scores)),
-            confidence=confidence,
-        )
 
     @property
     def interval(self) -> tuple[float, float] | None:

@@ -59,7 +59,7 @@ def export(
         path: where to; None = beside the model, under its name.
         to: "onnx" or "openvino".
         precision: of the weights in the file: "fp32", "fp16" or, of ONNX, "int8"; arithmetic stays in float32.
-        images: good images, the held-out ones among them; those that were learned from are left out.
+        images: good images, the held-out ones among them; those that were learned from set no threshold.
         accept: keep the file even if more than 0.5 % of the verdicts differ.
         detector: the class of the detector, where it is not one of unmask's.
 
@@ -82,11 +82,7 @@ def export(
         found, facts = _judged(inspector, made, list(good.values()) or given, setting, target, carry=carry)
         _refuse_differences(found, precision, accept)
         facts["exported"] |= {"to": to, "precision": precision, "from": fingerprint(model), "checksum": UNSEALED}
-        set_text(made, json.dumps(facts))
-        seal(made)
-        open_exported(made)  # OpenVINO does not say that a disk is full
-        for suffix in {target.suffix, ".bin" if to == "openvino" else target.suffix}:
-            made.with_suffix(suffix).replace(target.with_suffix(suffix))
+        _put(made, facts, target)
     return found
 
 
@@ -199,6 +195,15 @@ def _calibrated(inspector: Inspector, backend: ExportedBackend, good: Sequence[S
         scored = list(score_held_out(backend.predict, reading, good, Copies.of(inspector.facts, len(good))))
         calibration = pooled(scored, calibration.false_alarm_rate, "split", calibration.confidence)
     return Inspector(backend, calibration, reading, inspector.facts)
+
+
+def _put(made: Path, facts: Mapping[str, Any], target: Path) -> None:
+    """Write what a file says about itself into it, and take it to its place; OpenVINO has its weights apart."""
+    set_text(made, json.dumps(facts))
+    seal(made)
+    open_exported(made)  # OpenVINO does not say that a disk is full
+    for suffix in {target.suffix, ".bin" if target.suffix == ".xml" else target.suffix}:
+        made.with_suffix(suffix).replace(target.with_suffix(suffix))
 
 
 def _refuse_differences(found: Exported, precision: str, accept: bool) -> None:

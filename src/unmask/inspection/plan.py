@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from unmask.errors import SettingError
 from unmask.imaging.tolerance import Tolerance
+from unmask.inspection.calibration import PROTOCOLS
 from unmask.inspection.good_images import HELD_OUT_SHARE, Good
 from unmask.inspection.guarantee import Wanted
 
 if TYPE_CHECKING:
     from unmask.detectors import Detector
-
-PROTOCOLS = ("cross", "split")
 
 
 class Plan(NamedTuple):

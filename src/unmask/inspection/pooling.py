@@ -8,7 +8,7 @@ smallest score.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -59,6 +59,23 @@ def pooled(
         protocol=protocol,
         confidence=confidence,
     )
+
+
+def without_copies(
+    scored: Iterable[tuple[float, Float[np.ndarray, "_ _"]]], rate: float, confidence: float | None = None
+) -> Calibration:
+    """Calibrate on held-out images as they are: the k-th smallest score and peak are the thresholds.
+
+    Args:
+        scored: the score and the map (h, w) of each image in any order, read one at a time; sizes may differ.
+        rate: as of `pooled`.
+        confidence: as of `pooled`.
+
+    Raises:
+        SettingError: the rate or the confidence is out of range.
+        CalibrationError: as of `pooled`.
+    """
+    return pooled([[HeldOut.of(AS_IT_IS, score, one)] for score, one in scored], rate, "split", confidence)
 
 
 def expected_alarms(images: Sequence[Sequence[HeldOut]], threshold: float) -> dict[str, tuple[float, int]]:

@@ -131,9 +131,7 @@ def card(  # noqa: D417 - arguments that belong together share a line
     Raises:
         ImageError: an image cannot be read.
     """
-    some = images[:: math.ceil(len(images) / MOST_HASHED)]
-    hashed = [(content_hash(reading.pixels(image).values), image) for image in some]
-    chosen = sorted(hashed, key=lambda one: _digest(run.seed, one[0]))[:MOST_PLACES]
+    chosen = _chosen(images, reading, run.seed)
     views = [view_of(reading, image, _random(run.seed, content)) for content, image in chosen]
     judge, before = _Judge(predict, calibration), (time.monotonic(), time.process_time())
     good = judge.good(views)
@@ -152,6 +150,13 @@ def card(  # noqa: D417 - arguments that belong together share a line
         "threshold": calibration.threshold,
         "rows": [_row(*key, searches, side) for key, searches in rows.items()],
     }
+
+
+def _chosen(images: Sequence[Any], reading: Reading, seed: int) -> list[tuple[str, Any]]:
+    """Images and the hashes of their contents, by which the seed chooses."""
+    some = images[:: math.ceil(len(images) / MOST_HASHED)]
+    hashed = [(content_hash(reading.pixels(image).values), image) for image in some]
+    return sorted(hashed, key=lambda one: _digest(seed, one[0]))[:MOST_PLACES]
 
 
 def _searched(
