@@ -13,7 +13,7 @@ import unmask
 from tiny import FRE, PATCHCORE, SIZE, Run, write_textures
 from unmask.detectors import make
 from unmask.errors import CalibrationError, SettingError
-from unmask.features.groups import SomeImages, groups_of, set_aside, some
+from unmask.features.groups import groups_of, set_aside
 from unmask.imaging.disturbances import TAUGHT
 from unmask.imaging.tiling import Tiling, judged_part, split, square_at
 from unmask.imaging.tolerance import LEVELS, LIMITS, Tolerance, working_copy, working_size, written
@@ -248,7 +248,7 @@ class Numbers:
         return len(self.groups)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return torch.full((3, 4, 4), float(index))
+        return torch.full((3, SIZE, SIZE), float(index))
 
 
 def test_what_is_set_aside_shares_no_photograph_with_what_is_learned() -> None:
@@ -257,8 +257,9 @@ def test_what_is_set_aside_shares_no_photograph_with_what_is_learned() -> None:
         fold = set_aside(groups_of(images), 5, generator)
         assert len(fold.scored) == 6
         assert not set(images.groups[fold.scored].tolist()) & set(images.groups[fold.learned].tolist())
-    part = some(images, torch.tensor([4, 7, 8]))
-    assert isinstance(part, SomeImages)
+    maps = make("patchcore", "fast", PATCHCORE).maps
+    assert maps is not None
+    part = maps.with_cache(images, Training(device="cpu")).subset(torch.tensor([4, 7, 8]))
     assert groups_of(part).tolist() == [1, 2, 2]
     assert float(part[1].mean()) == 7
     assert groups_of([torch.zeros(3, 4, 4)] * 2).tolist() == [0, 1]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from unmask.detectors.settings import settings_of
 from unmask.errors import ModelFileError, NotFittedError, SettingError
 from unmask.features.backbones import Backbone
-from unmask.features.groups import Fold, groups_of, some
+from unmask.features.groups import Fold, groups_of
 from unmask.features.maps import CachedImages, FeatureMaps, Images
 from unmask.training.checkpoints import Checkpoints
 from unmask.training.trainer import Training
@@ -94,42 +94,45 @@ class Detector(nn.Module):
         Raises:
             SettingError: as of `fit`.
         """
+        assert self.maps is not None, "see `can_be_crossed`"  # noqa: S101
         groups = groups_of(images)
         self._check(min(len(groups[fold.learned].unique()) for fold in folds), training)
         self.to(training.torch_device)
-        if self.maps is not None:
-            images = self.maps.with_cache(images, training)
-        twins = [self._twin() for _ in folds]
-        self._fit_crossed(images, learned, folds, twins, training)
-        return Crossed(images, [(twin, fold.scored) for twin, fold in zip(twins, folds, strict=True)])
+        cached = self.maps.with_cache(images, training)
+        twins = [(self._twin(), fold) for fold in folds]
+        self._fit_crossed(cached, learned, twins, training)
+        return Crossed(cached, [(twin, fold.scored) for twin, fold in twins])
 
     def _fit_crossed(
-        self, images: Images, learned: Tensor, folds: Sequence[Fold], twins: Sequence[Detector], training: Training
+        self,
+        images: CachedImages,
+        learned: Tensor,
+        folds: Sequence[Fold],
+        twins: Sequence[Detector],
+        training: Training,
     ) -> None:
-        for twin, fold in zip(twins, folds, strict=True):
-            twin.fit_checked(some(images, fold.learned), training)
-        self.fit_checked(some(images, learned), training)
+        for twin, fold in twins:
+            twin.fit_checked(images.subset(fold.learned), training)
+        self.fit_checked(images.subset(learned), training)
 
     def _twin(self) -> Detector:
         """Another detector with the same settings, which shares the frozen network."""
         shared = {id(part): part for part in self.modules() if isinstance(part, Backbone)}
         return copy.deepcopy(self, shared)
 
-    def score_rows(self, images: Images, rows: Int[Tensor, " b"]) -> Prediction:
-        """Score some images, whose maps are not computed again where they are cached.
+    def score_rows(self, images: CachedImages, rows: Int[Tensor, " b"]) -> Prediction:
+        """Score some of the images of `fit_crossed`, whose maps are there already.
 
         Raises:
             NotFittedError: fit or restore comes first.
         """
         self.check_fitted()
         with torch.inference_mode():
-            if self.maps is None or not isinstance(images, CachedImages):
-                return self._predict(torch.stack([images[int(row)] for row in rows]).to(self.device))
             return self._score_cached(images, rows)
 
     def _score_cached(self, images: CachedImages, rows: Int[Tensor, " b"]) -> Prediction:
-        """Score some images by the cached maps of all levels; see `score_rows`."""
-        assert self.maps is not None  # noqa: S101 - `score_rows` has asked
+        """Score some images by their cached maps; see `score_rows`."""
+        assert self.maps is not None  # noqa: S101 - their maps are of this detector
         return self.score_maps(images.cached.with_levels(self.maps.levels).maps_of(rows))
 
     def _check(self, n: int, training: Training) -> None:
@@ -280,11 +283,11 @@ class Crossed(NamedTuple):
     """What `Detector.fit_crossed` leaves for a calibration.
 
     Attributes:
-        images: all images, with their maps where a network made some.
+        images: all images, with their maps.
         twins: detectors, each with the rows of the images that it has not seen.
     """
 
-    images: Images
+    images: CachedImages
     twins: list[tuple[Detector, Int[Tensor, " _b"]]]
 
 

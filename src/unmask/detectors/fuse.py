@@ -27,7 +27,7 @@ from unmask.detectors.protoad import ProtoAD
 from unmask.detectors.settings import Between, check_settings, settings_of
 from unmask.detectors.ssm import SSM
 from unmask.errors import SettingError
-from unmask.features.groups import Fold, groups_of, set_aside, some
+from unmask.features.groups import Fold, groups_of, set_aside
 from unmask.features.maps import BATCH, MOST_PIXELS, CachedImages, FeatureMaps, Images
 from unmask.features.neighbours import sample_rows
 from unmask.features.store import scratch_folder
@@ -132,7 +132,7 @@ class Fuse(Detector):
     @property
     def can_be_crossed(self) -> bool:
         """Whether each part fits in seconds; see `Detector.can_be_crossed`."""
-        return super().can_be_crossed and all(part.maps is None or part.can_be_crossed for part in self.members)
+        return super().can_be_crossed and all(part.can_be_crossed for part in self.members)
 
     # --- the fit ------------------------------------------------------------------------------------------------------
 
@@ -140,26 +140,30 @@ class Fuse(Detector):
         """Fit the parts for their scales, then to all images; see `Detector.fit`."""
         cached = self.maps.with_cache(images, training)
         fold = set_aside(groups_of(cached), ASIDE, generator_for(training.seed, "set aside"))
-        self._fit_crossed(cached, torch.arange(len(cached)), [fold], [self], training)
+        self._fit_crossed(cached, torch.arange(len(cached)), [(self, fold)], training)
 
     def _fit_crossed(
-        self, images: Images, learned: Tensor, folds: Sequence[Fold], twins: Sequence[Detector], training: Training
+        self,
+        images: CachedImages,
+        learned: Tensor,
+        folds: Sequence[Fold],
+        twins: Sequence[Detector],
+        training: Training,
     ) -> None:
         """Fit the parts without each fold, take the scales from what they say of the folds, then fit to all images."""
-        assert isinstance(images, CachedImages)  # noqa: S101 - it has maps
         said: list[list[Prediction]] = []
-        for twin, fold in zip(twins, folds, strict=True):
+        for twin, fold in twins:
             assert isinstance(twin, Fuse)  # noqa: S101 - it is a copy of this one
-            twin._fit_parts(some(images, fold.learned), training, "scale")
-            shown = sample_rows(len(fold.scored), MOST_ASIDE // len(folds), generator_for(training.seed, "scales"))
+            twin._fit_parts(images.subset(fold.learned), training, "scale")
+            shown = sample_rows(len(fold.scored), MOST_ASIDE // len(twins), generator_for(training.seed, "scales"))
             said += [twin._predict_rows(images, rows) for rows in fold.scored[shown].split(BATCH)]
         low, high = self._scales(said)
-        self._fit_parts(some(images, learned), training, "all")
-        for one in (self, *twins):
+        self._fit_parts(images.subset(learned), training, "all")
+        for one in (self, *(twin for twin, _ in twins)):
             one.set_buffers(low=low, high=high)
             one.eval().mark_fitted()
 
-    def _fit_parts(self, images: Images, training: Training, stage: str) -> None:
+    def _fit_parts(self, images: CachedImages, training: Training, stage: str) -> None:
         """Fit every part, with its share of the time and a folder of its own for checkpoints."""
         fits = 2 * sum(part.trains_in_steps for part in self.members)
         minutes = None if training.max_minutes is None else training.max_minutes / fits

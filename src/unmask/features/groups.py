@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from unmask.features.maps import CachedImages, CachedMaps, Images
+from unmask.features.maps import CachedImages, Images
 
 
 @runtime_checkable
@@ -32,41 +32,13 @@ class Fold(NamedTuple):
     scored: Int[Tensor, " _s"]
 
 
-class SomeImages:
-    """Some of n images.
-
-    Args:
-        images: all of them.
-        rows: numbers of those to give.
-    """
-
-    def __init__(self, images: Images, rows: Int[Tensor, " k"]) -> None:
-        self.images, self.rows = images, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Float[Tensor, "3 s s"]:
-        return self.images[int(self.rows[index])]
-
-    @property
-    def groups(self) -> Int[Tensor, " k"]:
-        """Which of them show one photograph."""
-        return groups_of(self.images)[self.rows]
-
-
-def groups_of(images: Images | CachedMaps) -> Int[Tensor, " n"]:
+def groups_of(images: Images) -> Int[Tensor, " n"]:
     """For each image the number of its group; images that tell nothing are groups of one."""
     if isinstance(images, CachedImages):
         return groups_of(images.images)[images.cached.rows]
     if isinstance(images, Grouped):
         return images.groups
     return torch.arange(len(images))
-
-
-def some(images: Images, rows: Int[Tensor, " k"]) -> Images:
-    """Images with these numbers only; what is cached of them stays so."""
-    return images.subset(rows) if isinstance(images, CachedImages) else SomeImages(images, rows)
 
 
 def set_aside(groups: Int[Tensor, " n"], every: int, generator: torch.Generator | None = None) -> Fold:
