@@ -104,12 +104,7 @@ class Detector(nn.Module):
         return Crossed(cached, [(twin, fold.scored) for twin, fold in twins])
 
     def _fit_crossed(
-        self,
-        images: CachedImages,
-        learned: Tensor,
-        folds: Sequence[Fold],
-        twins: Sequence[Detector],
-        training: Training,
+        self, images: CachedImages, learned: Tensor, twins: Sequence[tuple[Detector, Fold]], training: Training
     ) -> None:
         for twin, fold in twins:
             twin.fit_checked(images.subset(fold.learned), training)

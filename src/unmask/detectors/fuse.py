@@ -143,12 +143,7 @@ class Fuse(Detector):
         self._fit_crossed(cached, torch.arange(len(cached)), [(self, fold)], training)
 
     def _fit_crossed(
-        self,
-        images: CachedImages,
-        learned: Tensor,
-        folds: Sequence[Fold],
-        twins: Sequence[Detector],
-        training: Training,
+        self, images: CachedImages, learned: Tensor, twins: Sequence[tuple[Detector, Fold]], training: Training
     ) -> None:
         """Fit the parts without each fold, take the scales from what they say of the folds, then fit to all images."""
         said: list[list[Prediction]] = []
