@@ -2,7 +2,8 @@
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tiny networks are slower on more
+for count in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[count] = "1"  # before torch is imported: tiny networks are slower on more, and tests run two at a time
 
 import warnings
 from pathlib import Path

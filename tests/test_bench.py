@@ -119,7 +119,8 @@ def test_options_of_fits_are_part_of_a_method_where_they_are_not_the_default() -
 
     assert names(None) == names("mild") == ["fre fast", "ssm light"]
     assert names("none") == ["fre fast tolerate=none", "ssm light tolerate=none"]
-    assert names("blur, shift=6%", "split")[0] == "fre fast tolerate=blur,shift=6% calibrate=split"
+    assert names("blur, shift=6%", "split")[0] == "fre fast tolerate=blur=0.5%,shift=6% calibrate=split"
+    assert names("blur,shift=6%") == names("shift=6%,blur=0.5%"), "one method, however it is written"
     assert methods_of(["fre"], tolerate="none", calibrate="split")[0].fit_options() == {
         "tolerate": "none",
         "calibrate": "split",
@@ -130,11 +131,11 @@ def test_options_of_fits_are_part_of_a_method_where_they_are_not_the_default() -
 @pytest.mark.parametrize(
     ("tolerate", "calibrate", "words"),
     [
-        ("gentle", None, "--tolerate gentle: 'gentle' is unknown; give mild, none, strong, or some of blur, jpeg"),
-        ("blur,gamma", None, "'gamma' is unknown"),
-        ("none,blur", None, "'none' is unknown"),
+        ("gentle", None, "tolerate: 'gentle' is no kind; give none, mild, strong, or of blur, jpeg"),
+        ("blur,gamma", None, "'gamma' is no kind"),
+        ("none,blur", None, "'none' is no kind"),
         ("shift=99%", None, "shift=99% is out of range"),
-        ("", None, "'' is unknown"),
+        ("", None, "'' is no kind"),
         (None, "both", "--calibrate both is unknown; give cross or split"),
     ],
 )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmask.errors import SettingError
-from unmask.imaging import disturbances
 from unmask.imaging.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 ANOMALIB, COMMAND = "anomalib:", "command:"
 FIT_OPTIONS = ("tolerate", "calibrate")
 CALIBRATIONS = ("cross", "split")
-TOLERANCES = ("mild", "none", "strong")
 DEFAULT_TOLERANCE = "mild"
 
 
@@ -125,14 +123,8 @@ def fit_options(tolerate: str | None, calibrate: str | None) -> dict[str, str]:
     """
     if calibrate is not None and calibrate not in CALIBRATIONS:
         raise SettingError(f"--calibrate {calibrate} is unknown; give {' or '.join(CALIBRATIONS)}")
-    wanted = [one.strip() for one in (DEFAULT_TOLERANCE if tolerate is None else tolerate).split(",")]
-    kinds = [one.partition("=")[0] for one in wanted]
-    unknown = [kind for kind in kinds if kind not in disturbances.TAUGHT]
-    if unknown and (kinds[1:] or wanted[0] not in TOLERANCES):
-        known = f"{', '.join(TOLERANCES)}, or some of {', '.join(disturbances.TAUGHT)}"
-        raise SettingError(f"--tolerate {tolerate}: {unknown[0]!r} is unknown; give {known}")
-    Tolerance.parse(",".join(wanted))  # the amounts are known to be right before hours of work
-    given = {"tolerate": "" if wanted == [DEFAULT_TOLERANCE] else ",".join(wanted), "calibrate": calibrate}
+    wanted = str(Tolerance.parse(DEFAULT_TOLERANCE if tolerate is None else tolerate))
+    given = {"tolerate": "" if wanted == DEFAULT_TOLERANCE else wanted, "calibrate": calibrate}
     return {name: value for name, value in given.items() if value}
 
 

@@ -20,7 +20,7 @@ from unmask.inspection.copies import AS_IT_IS
 from unmask.inspection.guarantee import rank_for
 from unmask.inspection.held_out import HeldOut
 
-UNDISTURBED = 0.8
+UNDISTURBED = 0.85
 """Of an image's weight, the share of the image as it is, where there are disturbed copies."""
 
 
