@@ -2,8 +2,8 @@
 
 import os
 
-for count in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[count] = "1"  # before torch is imported: tiny networks are slower on more, and tests run two at a time
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tiny networks are slower on more
+os.environ["MKL_NUM_THREADS"] = "1"
 
 import warnings
 from pathlib import Path
