@@ -16,7 +16,7 @@ from tiny import FRE, Run, as_picture, run_python, texture, write_textures
 from unmask.errors import CalibrationError, DatasetError, ImageError, ModelFileError, SettingError
 from unmask.evaluation.evaluate import fitted_pictures
 from unmask.imaging.fingerprints import content_hash
-from unmask.inspection import history, model_file, recalibration
+from unmask.inspection import history, model_file, recalibration, sensitivity_text
 from unmask.inspection.copies import Copies
 from unmask.inspection.export import export
 from unmask.inspection.exported import open_exported
@@ -113,6 +113,18 @@ def test_the_thresholds_are_those_of_the_new_images_and_nothing_else_changes(
     assert after.calibration.promise in said.err
     assert sum(result.is_anomalous for result in after.inspect_many(monday)) <= 1
     assert [path.name for path in model.parent.iterdir()] == [model.name], "nothing is left behind"
+
+
+def test_the_sensitivity_card_is_made_again(run: Run, model: Path, monday: Path) -> None:
+    before = model_file.facts_of(model)["sensitivity"]
+    assert run("calibrate", model, monday).code == 0
+    facts = model_file.facts_of(model)
+    card = history.current(facts, "sensitivity")
+    assert card["threshold"] == facts["calibration"]["threshold"] != before["threshold"]
+    assert facts["sensitivity"] == before, "undoing gives it back"
+    said = run("info", model).out
+    assert all(line in said for line in sensitivity_text.sentences(card))
+    assert "other sizes hold" not in said
 
 
 def test_undoing_gives_back_the_very_same_file(

@@ -14,7 +14,7 @@ from unmask.inspection.pooling import alarms_in_words
 
 def lines_of(facts: Mapping[str, Any]) -> Iterator[str]:
     """A line or more for each fact of a model file."""
-    for key, value in facts.items():
+    for key, value in history.renewed(facts).items():
         if key in HISTORY:
             continue
         if key == "calibration" and isinstance(value, dict):
@@ -40,7 +40,7 @@ def _in_words(facts: Mapping[str, Any], key: str, value: Any) -> str:
     if key == "tolerance":
         return str(Tolerance(value))
     if key == "expected_alarms":
-        return alarms_in_words(history.current(facts, key))
+        return alarms_in_words(value)
     if key == "alignment":
         kept = f"{len(value['pictures'])} good parts kept"
         return f"{value['way']}; a part is found from a similarity of {value['least']:.2g}, {kept}"

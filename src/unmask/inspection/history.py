@@ -14,6 +14,8 @@ from unmask.errors import SettingError
 from unmask.inspection.calibration import Calibration
 
 NOW, EARLIER = "calibrated", "calibrations"
+RENEWED = ("properties", "usual", "expected_alarms", "sensitivity")
+"""What a fit says of its good images, and a calibration says again of its own."""
 
 
 def added(facts: Mapping[str, Any], calibration: Calibration, made: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,6 +55,11 @@ def current(facts: Mapping[str, Any], name: str) -> Any:
         name: such as "properties".
     """
     return facts.get(NOW, {}).get(name, facts.get(name))
+
+
+def renewed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a model with what the last calibration says of good images in place of what the fit said."""
+    return {name: current(facts, name) if name in RENEWED else value for name, value in facts.items()}
 
 
 def calibrated_on(facts: Mapping[str, Any]) -> frozenset[str]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from unmask.datasets import load as load_dataset
 from unmask.errors import DatasetError
-from unmask.inspection import history, usual
+from unmask.inspection import history, sensitivity, usual
 from unmask.inspection.checking import Checked, Progress, check
 from unmask.inspection.copies import Copies
 from unmask.inspection.division import each_scene_once
@@ -22,6 +22,11 @@ from unmask.inspection.inspector import Inspector
 from unmask.inspection.pooling import expected_alarms, pooled
 from unmask.inspection.sources import Sources, in_pages, several
 from unmask.types import Split
+
+
+CARD = "sensitivity"  # its name among the facts of a model file
+SEED = 0  # of the marks that are planted for the sensitivity card
+PLANTING_SECONDS = 5.0
 
 
 class GoodImages(NamedTuple):
@@ -34,6 +39,13 @@ class GoodImages(NamedTuple):
 
     images: Sequence[Any]
     source: str
+
+
+class _Run(NamedTuple):
+    """How marks are planted."""
+
+    seed: int
+    progress: Progress
 
 
 def silent(stage: str, done: int, total: int, seconds_left: float) -> None:
@@ -102,6 +114,9 @@ def recalibrated(inspector: Inspector, good: GoodImages, wanted: Wanted, progres
         ).to_dict(),
         "expected_alarms": {kind: list(one) for kind, one in expected_alarms(scored, calibration.threshold).items()},
     }
+    if CARD in inspector.facts:
+        run = _Run(SEED, progress)
+        made[CARD] = sensitivity.card(inspector.backend.predict, reading, images, calibration, run, PLANTING_SECONDS)
     facts = history.added({**inspector.facts, "calibration": before.to_dict()}, calibration, made)
     del facts["calibration"]  # an inspector has it as an object
     return Inspector(inspector.backend, calibration, reading, facts)

@@ -130,7 +130,7 @@ def _facts(
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "calibration": {**calibration.to_dict(), "promise": calibration.promise},
         "expected": alarms_in_words(history.current(model, "expected_alarms") or {}),
-        "model": {name: value for name, value in model.items() if name not in NOT_SHOWN}
+        "model": {name: value for name, value in history.renewed(model).items() if name not in NOT_SHOWN}
         | ({history.NOW: made} if (made := history.sources(model)) else {}),
         "files": None if files is None else accounting.listed(*files),
     }
