@@ -189,8 +189,8 @@ def fragility_sentence(results: Path = RESULTS / "tolerance") -> str:
 
     mild, none = "fuse fast", "fuse fast tolerate=none"
     return (
-        f"- **How easily it breaks is measured.** Of the default's good images, {alarms(mild, ['none'])} are flagged as they "
-        f"are (mean of six sets),\n  {alarms(mild, known)} under the {len(known)} {taught} disturbances, and "
+        "- **How easily it breaks is measured.** The default flags "
+        f"{alarms(mild, ['none'])} of good images as they are (mean of six sets),\n  {alarms(mild, known)} under the {len(known)} {taught} disturbances, and "
         f"{alarms(mild, unknown)} under the {len(unknown)} that are {untaught}. With `--tolerate none`\n  it is "
         f"{alarms(none, ['none'])}, {alarms(none, known)} and {alarms(none, unknown)}. "
         "[Robustness](docs/evaluation.md#robustness) has the table."

@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 from scipy.stats import rankdata
 from sklearn.metrics import f1_score, roc_auc_score
 
-from tiny import FEATURES, SIZE, SSM_PIXELS, Textures, write_dataset
+from tiny import FEATURES, SIZE, SSM_PIXELS, Textures, run_python, write_dataset
 from unmask.benchmark import (
     foreign,
     galleries,
@@ -34,7 +34,7 @@ from unmask.benchmark.comparison import compare
 from unmask.benchmark.job import Job
 from unmask.benchmark.methods import Method, methods_of
 from unmask.benchmark.page import _robustness, write_page
-from unmask.benchmark.places import here, on_ray
+from unmask.benchmark.places import here
 from unmask.benchmark.results import mean, rows_of, spread
 from unmask.benchmark.robustness import DISTURBANCES, Disturbed
 from unmask.benchmark.row import measure, write_predictions
@@ -632,20 +632,30 @@ def test_jobs_count_from_one() -> None:
         here(0)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_ray_cluster_of_two_workers_gives_the_same_rows(weave: Path, tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+ON_RAY = """
+import json, sys
+import ray
+from ray.cluster_utils import Cluster
+from unmask.benchmark.job import Job
+from unmask.benchmark.places import on_ray
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1)
-        jobs = [job(weave), job(tmp_path / "nowhere")]
-        found = {(done.row["dataset"], done.row["seed"]): done.row for done in on_ray(cluster.address)(jobs, None)}
-        assert not ray.is_initialized(), "what it began it ends"
-    finally:
-        cluster.shutdown()
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+for _ in range(2):
+    cluster.add_node(num_cpus=1)
+rows = [done.row for done in on_ray(cluster.address)([Job(**one) for one in json.loads(sys.argv[1])], None)]
+assert not ray.is_initialized(), "what it began it ends"
+cluster.shutdown()
+print(json.dumps(rows))
+"""
+
+
+def test_a_ray_cluster_of_two_workers_gives_the_same_rows(weave: Path, tmp_path: Path) -> None:
+    """In a process of its own: what ray leaves behind in one ends it at a later signal."""
+    pytest.importorskip("ray")
+    jobs = [job(weave), job(tmp_path / "nowhere")]
+    done = run_python("-c", ON_RAY, json.dumps([one._asdict() for one in jobs]), timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = {(row["dataset"], row["seed"]): row for row in json.loads(done.stdout.splitlines()[-1])}
     assert "no such folder" in found["nowhere", 0]["failed"]
     assert found["weave", 0]["image_auroc"] == measure(jobs[0])[0]["image_auroc"]
 

@@ -30,8 +30,6 @@ def command(*arguments: object) -> None:
         ("fuse", "mvtec_transistor_nomask", 0.995, None),
         ("patchcore", "mpdd_metal_plate", 0.995, 0.985),
         ("isstad", "mvtec_bottle", 0.998, 0.98),
-        ("isstad", "mvtec_transistor_nomask", 0.975, None),
-        ("ssm", "mvtec_bottle", 0.998, 0.955),
         ("ssm", "mvtec_transistor_nomask", 0.975, None),
     ],
 )

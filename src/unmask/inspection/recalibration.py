@@ -23,7 +23,6 @@ from unmask.inspection.pooling import expected_alarms, pooled
 from unmask.inspection.sources import Sources, in_pages, several
 from unmask.types import Split
 
-
 CARD = "sensitivity"  # its name among the facts of a model file
 SEED = 0  # of the marks that are planted for the sensitivity card
 PLANTING_SECONDS = 5.0
