@@ -102,7 +102,7 @@ def recalibrated(inspector: Inspector, good: GoodImages, wanted: Wanted, progres
     rate = promise.of(len(images), before.false_alarm_rate)
     scored = list(_scored(inspector, images, progress))
     calibration = pooled(scored, rate, "split", promise.confidence)
-    made = {
+    made: dict[str, Any] = {
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "source": good.source,
         "backend": inspector.backend.name,
