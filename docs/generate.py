@@ -192,8 +192,9 @@ def fragility_sentence(results: Path = RESULTS / "tolerance") -> str:
     today, before = ([alarms(method, kinds) for kinds in groups] for method in (mild, none))
     return (
         f"- **How easily it breaks is measured.** The default flags {today[0]} of good images as they are "
-        f"(mean of six sets),\n  {today[1]} under the {len(known)} {taught} disturbances, and {today[2]} under the {len(unknown)} that are "
-        f"{untaught}. With `--tolerate none`\n  it is {before[0]}, {before[1]} and {before[2]}. "
+        f"(mean of six sets),\n  {today[1]} under the {len(known)} {taught} disturbances, "
+        f"and {today[2]} under the {len(unknown)} that are {untaught}.\n"
+        f"  With `--tolerate none` it is {before[0]}, {before[1]} and {before[2]}. "
         "[Robustness](docs/evaluation.md#robustness) has the table."
     )
 
