@@ -5,6 +5,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tiny networks are slower on more
 os.environ["MKL_NUM_THREADS"] = "1"
 
+import signal
 import warnings
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from fake_device import fake_device  # noqa: E402 - before the first backward pa
 from tiny import Finished, Run  # noqa: E402
 
 __all__ = ["fake_device"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 

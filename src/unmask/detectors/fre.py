@@ -69,7 +69,7 @@ class FRE(Detector):
         standardise: bool = True,
         pool: Annotated[int, AtLeast(1)] = 2,
         variance_share: Annotated[float, Share()] = 0.97,
-        images: Annotated[int, AtLeast(LEAST_IMAGES)] = 1_000,
+        images: Annotated[int, AtLeast(LEAST_IMAGES)] = 2_000,
         smoothing: Annotated[float, Between(0, 1000)] = 8.0,
         peak: Annotated[float, Between(0, 1)] = 0.1,
     ) -> None:
