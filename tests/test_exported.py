@@ -317,6 +317,26 @@ def test_inspect_needs_no_torch(model: Path, paths: list[Path], tmp_path: Path) 
     assert run_python("-c", WITHOUT_TORCH, "info", model.with_suffix(".onnx")).returncode == 0
 
 
+SIGNAL_AFTER_TWO = """
+import signal, sys
+import unmask
+first, second = unmask.load(sys.argv[1]), unmask.load(sys.argv[2])
+del first
+del second
+came = []
+signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+signal.raise_signal(signal.SIGINT)
+print(len(came))
+"""
+
+
+def test_a_signal_after_two_openvino_models_is_handled(model: Path, paths: list[Path], tmp_path: Path) -> None:
+    """Each core of OpenVINO moves the stack for signals; the one that ended last put back a stack that was gone."""
+    made = [export(model, tmp_path / f"{name}.xml", to="openvino", images=paths[20:]).path for name in "ab"]
+    done = run_python("-c", SIGNAL_AFTER_TWO, *made)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
 def test_a_clean_environment_without_torch(model: Path, paths: list[Path], tmp_path: Path) -> None:
     """The base install, as a machine at a line has it: small, and its verdicts are those of the trained model."""
     venv.create(tmp_path / "base", with_pip=True)

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unmask.errors import DependencyError, ModelFileError, SettingError, is_out_of_memory
+from unmask.inspection.openvino_core import openvino_core
 from unmask.types import ArrayPrediction, Step
 
 KEY = "unmask"
@@ -276,13 +277,12 @@ def session_options() -> Any:
 
 def _open_openvino(path: Path, content: tuple[bytes, ...] | None, device: str) -> Opened:
     try:
-        import openvino
+        core = openvino_core()
     except ImportError as error:
         raise DependencyError(f"{path} needs OpenVINO ({error}); run: pip install 'unmask[openvino]'") from error
     if device not in ("auto", "cpu"):
         raise SettingError(f"device={device} is not there for OpenVINO files, which run on the CPU; give cpu")
     try:
-        core = openvino.Core()
         model = core.read_model(path) if content is None else core.read_model(*content)
         text = str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else ""
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"})

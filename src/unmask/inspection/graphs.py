@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unmask.detectors import Detector
 from unmask.inspection.exported import KEY
+from unmask.inspection.openvino_core import openvino_core
 
 LEAST_SHRUNK = 256  # values of a weight that is kept in fewer bits
 OPSET = 18
@@ -48,7 +49,7 @@ def set_text(path: Path, text: str) -> None:
         return
     import openvino
 
-    made = openvino.Core().read_model(path)
+    made = openvino_core().read_model(path)
     made.set_rt_info(text, KEY)
     openvino.save_model(made, path.with_name(f"with-text-{path.name}"), compress_to_fp16=False)
     del made  # it reads its weights from the file that is replaced now
