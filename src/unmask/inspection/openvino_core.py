@@ -10,8 +10,8 @@ from typing import Any
 def openvino_core() -> Any:
     """The core that reads and compiles all models of this process.
 
-    Each core replaces the stack on which signals are handled, and puts back what was there when it ends. Of several that
-    end in another order than they began, one puts back a stack that is gone, and the next signal ends the process.
+    Each core replaces the stack on which signals are handled, and puts back what was there when it ends. Of several
+    that end in another order than they began, one puts back a stack that is gone, and the next signal ends the process.
 
     Raises:
         ImportError: OpenVINO is not installed.
