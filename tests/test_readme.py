@@ -54,8 +54,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     own = {key: value for key, value in FUSE.items() if "." not in key}
     parts = {key: value for key, value in FUSE.items() if "." in key}
     monkeypatch.setitem(fuse.presets, "fast", {**own, "settings": parts})
-    monkeypatch.setattr(samples, "write", functools.partial(samples.write, size=64, n_train=120, n_good=4, n_bad=3))
-    samples.render("part", tmp_path / "drawn", size=64, n_train=120, n_good=3, n_bad=3)
+    monkeypatch.setattr(samples, "write", functools.partial(samples.write, size=64, n_train=40, n_good=4, n_bad=3))
+    samples.render("part", tmp_path / "drawn", size=64, n_train=40, n_good=3, n_bad=3)
     (tmp_path / "drawn/train/good").rename(tmp_path / "photos")
     (tmp_path / "drawn/test/good").rename(tmp_path / "new")
     samples.render("part", tmp_path / "later", seed=1, size=64, n_train=60, n_good=1, n_bad=1)
