@@ -100,9 +100,8 @@ def robustness_table(results: Path = RESULTS / "tolerance") -> str:
 
     if not (results / JSON).exists():
         return NO_FIGURES
-    rows = rows_of(results)
-    table = _disturbances(dict(ranked(rows)), {"image_auroc": ".1f", "false_alarm_rate": ".1f", "recall": ".1f"})
-    return "\n".join([table, "", *(f"- {line}" for line in _provenance(rows))])
+    figures = {"image_auroc": ".1f", "false_alarm_rate": ".1f", "recall": ".1f"}
+    return _disturbances(dict(ranked(rows_of(results))), figures)
 
 
 def _disturbances(columns: Mapping[str, Sequence[Mapping[str, Any]]], figures: Mapping[str, str]) -> str:
@@ -360,14 +359,19 @@ def scaling_table(results: Path = RESULTS / "speed" / "scaling") -> str:
 
 
 def _provenance(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """How the rows were made, and which failed: a line for each way."""
-    ways = defaultdict(list)
+    """How the rows were made, and which failed: a line for each way, with the last of commands that differ in seeds."""
+    ways: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if not row["failed"]:
             where = f"{row['cores']} cores of {row['processor']}, {row['threads']} threads a row"
-            ways[f"`{row['command']}` at commit {row['commit']} on {where}, {row['date']}"].append(row["seed"])
-    seeds = {way: ", ".join(map(str, sorted(set(some)))) for way, some in ways.items()}
-    return [f"{way}: {len(ways[way])} rows, seeds {seeds[way]}." for way in ways]
+            made = f"at commit {row['commit']} on {where}, {row['date']}"
+            ways[re.sub(r" --(seeds \d+|resume)", "", row["command"]) + made].append({**row, "made": made})
+    lines = []
+    for some in ways.values():
+        command = max(row["command"] for row in some)
+        seeds = ", ".join(map(str, sorted({row["seed"] for row in some})))
+        lines.append(f"`{command}` {some[0]['made']}: {len(some)} rows, seeds {seeds}.")
+    return lines
 
 
 def _failures(rows: Sequence[dict[str, Any]]) -> list[str]:
