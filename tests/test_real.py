@@ -27,7 +27,6 @@ def command(*arguments: object) -> None:
     ("detector", "name", "image_auroc", "pixel_auroc"),
     [
         ("fuse", "mvtec_bottle", 0.999, 0.955),
-        ("fuse", "mvtec_transistor_nomask", 0.995, None),
         ("patchcore", "mpdd_metal_plate", 0.995, 0.985),
         ("isstad", "mvtec_bottle", 0.998, 0.98),
         ("ssm", "mvtec_transistor_nomask", 0.975, None),
@@ -37,7 +36,8 @@ def test_the_preset_fast(
     detector: str, name: str, image_auroc: float, pixel_auroc: float | None, real_images: Path, tmp_path: Path
 ) -> None:
     model, report = tmp_path / "model.unmask", tmp_path / "report"
-    command("fit", real_images / name, "-o", model, "--detector", detector)
+    tolerate = "mild" if detector == "fuse" else "none"  # copies take three times as long to learn
+    command("fit", real_images / name, "-o", model, "--detector", detector, "--tolerate", tolerate)
     command("evaluate", model, real_images / name, "-o", report)
     figures = json.loads((report / "metrics.json").read_text())
     assert figures["image_auroc"] >= image_auroc
