@@ -650,7 +650,7 @@ print(json.dumps(rows))
 
 
 def test_a_ray_cluster_of_two_workers_gives_the_same_rows(weave: Path, tmp_path: Path) -> None:
-    """In a process of its own: what ray leaves behind in one ends it at a later signal."""
+    """In a process of its own, where ray may put its handler of SIGTERM in place of ours."""
     pytest.importorskip("ray")
     jobs = [job(weave), job(tmp_path / "nowhere")]
     done = run_python("-c", ON_RAY, json.dumps([one._asdict() for one in jobs]), timeout=240)
