@@ -84,7 +84,7 @@ def recalibrated(inspector: Inspector, good: GoodImages, wanted: Wanted, progres
         inspector: whose detector has not learned from them; images that it did learn from are left out.
         good: images, as new ones will be.
         wanted: the promise; without a rate and a confidence it is the present one, and without a rate the present rate.
-        progress: called after each image, with the stages "check" and "calibrate".
+        progress: called with the stages "check" and "calibrate" after each image, and then with "sensitivity".
 
     Raises:
         ImageError: some cannot be used, all of them are named; or none shows anything.
